@@ -1,0 +1,1 @@
+"""The core: streams, positions, histories, sessions. No I/O, no clock."""

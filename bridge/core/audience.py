@@ -1,0 +1,176 @@
+"""Readers, and the audiences they form while they are live.
+
+A reader is one client: its cursors and the function that writes to its socket. While its cursors are at the
+head it is a member of an audience: the readers that want the same updates in the same form, so that what is
+pending is joined into one buffer for all of them.
+"""
+
+from collections.abc import Callable
+
+from bridge.core.cursor import Cursor, Spec
+from bridge.core.history import History
+from bridge.core.streams import Delivery
+from bridge.core.update import Form, Format, Missed, Update
+
+STAND_IN_LIMIT = 1000
+"""How many keys' values stand in for a gap in a stream that is read whole."""
+
+Write = Callable[[bytes], object]
+SubscriptionKey = tuple[str, str | None]
+
+
+class Reader:
+    """One client of the hub.
+
+    Attributes:
+        write: takes whole frames; never blocks, never raises.
+        format: of its frames.
+        cursors: its subscriptions by stream and key.
+        audience: that it is a member of; None while it is catching up.
+        served: number of the last sweep that reached it.
+        blocked: whether its socket takes no more for now.
+        queued: whether the hub will look at it in its next run.
+        on_gap: told of updates that it will not get; returns frames to send before the values that stand in.
+    """
+
+    __slots__ = ("audience", "blocked", "cursors", "format", "on_gap", "queued", "served", "write")
+
+    def __init__(self, write: Write, format_: Format) -> None:
+        self.write = write
+        self.format = format_
+        self.cursors: dict[SubscriptionKey, Cursor] = {}
+        self.audience: Audience | None = None
+        self.served = 0
+        self.blocked = False
+        self.queued = False
+        self.on_gap: Callable[[Cursor, Missed], list[bytes]] = no_frames
+
+    @property
+    def specs(self) -> frozenset[Spec]:
+        """What it wants, the identity of its audience together with its format."""
+        return frozenset(cursor.spec for cursor in self.cursors.values())
+
+    def form(self, spec: Spec) -> Form:
+        """The form in which it gets the updates of a subscription."""
+        return Form(self.format, spec.fields)
+
+    def snapshots(self, cursor: Cursor, limit: int) -> list[bytes]:
+        """Return the frames of the current values at a cursor: one, or one a key where it has every key."""
+        form = self.form(cursor.spec)._replace(snapshot=True)
+        history = cursor.history
+        if cursor.spec.key is not None or history.stream is None or not history.stream.keyed:
+            value = history.value_at(cursor.spec.key or "", cursor.at)
+            values = [value] if value is not None else []
+        else:
+            values = [update for update in history.current(limit) if update.seq <= cursor.at]
+        return [history.frame(update, form) for update in values if cursor.spec.matches(update)]
+
+    def stand_in(self, cursor: Cursor, missed: Missed) -> list[bytes]:
+        """Return the frames that stand in for missed updates: values as they were just before what is still held."""
+        form, history = self.form(cursor.spec), cursor.history
+        if cursor.spec.key is not None:
+            bases = [history.base[cursor.spec.key]]
+        else:
+            bases = [update for update in history.base.values() if update.seq >= missed.first][-STAND_IN_LIMIT:]
+        frames = self.on_gap(cursor, missed)
+        frames += [history.frame(update, form._replace(snapshot=True)) for update in bases[:-1]]
+        frames += [update.standing_in(form, missed) for update in bases[-1:]]
+        return frames
+
+
+def no_frames(_cursor: Cursor, _missed: Missed) -> list[bytes]:
+    """Say nothing of a gap beyond the snapshot that stands in."""
+    return []
+
+
+class Tally:
+    """What an audience was given for one spec since it was formed: its members' books are differences of it."""
+
+    __slots__ = ("delivered", "history", "seen", "skipped", "spec")
+
+    def __init__(self, spec: Spec, history: History) -> None:
+        self.spec = spec
+        self.history = history
+        self.delivered = 0
+        self.skipped = 0
+        self.seen: set[str] = set()
+
+
+class Audience:
+    """Readers at the head that want the same.
+
+    Attributes:
+        identity: (format, specs).
+        members: in the order of joining.
+        pending: updates of this loop turn that at least one spec may want.
+    """
+
+    __slots__ = ("by_stream", "format", "identity", "members", "pending", "tallies")
+
+    def __init__(self, reader: Reader) -> None:
+        self.format = reader.format
+        self.identity = (reader.format, reader.specs)
+        self.members: dict[Reader, None] = {}
+        self.pending: list[Update] = []
+        self.tallies = {key: Tally(cursor.spec, cursor.history) for key, cursor in reader.cursors.items()}
+        self.by_stream: dict[str, list[Tally]] = {}
+        for tally in self.tallies.values():
+            self.by_stream.setdefault(tally.spec.stream, []).append(tally)
+
+    def join(self, reader: Reader, sweep: int) -> None:
+        """Make a reader at the cut a member; sweeps up to `sweep` have served it."""
+        self.members[reader] = None
+        reader.audience, reader.served = self, sweep
+        for key, tally in self.tallies.items():
+            cursor = reader.cursors[key]
+            cursor.delivered -= tally.delivered
+            cursor.skipped -= tally.skipped
+
+    def leave(self, reader: Reader) -> None:
+        """Let a member go that every sweep has served; its cursors stand at the cut, their books are closed."""
+        del self.members[reader]
+        reader.audience = None
+        self.close_books(reader)
+
+    def close_books(self, reader: Reader) -> None:
+        """Write what the audience was given into a member's cursors."""
+        for key, tally in self.tallies.items():
+            cursor = reader.cursors[key]
+            cursor.at = tally.history.cut
+            cursor.delivered += tally.delivered
+            cursor.skipped += tally.skipped
+
+    def take(self) -> tuple[bytes, int]:
+        """Return what is pending as one buffer and how many updates that is, and count it."""
+        pending, self.pending = self.pending, []
+        before = {key: tally.delivered for key, tally in self.tallies.items()}
+        frames = [frame for update in reversed(pending) if (frame := self._frame(update))]
+        for key, tally in self.tallies.items():
+            tally.seen.clear()
+            if skips(tally):
+                span = tally.history.cut - tally.history.cut_before
+                tally.skipped += span - (tally.delivered - before[key])
+        frames.reverse()
+        return b"".join(frames), len(frames)
+
+    def _frame(self, update: Update) -> bytes | None:
+        """Return the frame of an update if any spec wants it; called with the newest first."""
+        frame = None
+        for tally in self.by_stream[update.stream.name]:
+            if not tally.spec.matches(update):
+                continue
+            if update.stream.delivery is Delivery.LATEST:
+                if update.key in tally.seen:
+                    continue
+                tally.seen.add(update.key)
+            tally.delivered += 1
+            if frame is None:
+                frame = tally.history.frame(update, Form(self.format, tally.spec.fields))
+        return frame
+
+
+def skips(tally: Tally) -> bool:
+    """Whether what a spec was not given was skipped, rather than filtered out."""
+    stream = tally.history.stream
+    latest = stream is not None and stream.delivery is Delivery.LATEST
+    return latest and tally.spec.key is None and tally.spec.where is None

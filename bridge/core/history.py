@@ -1,0 +1,206 @@
+"""History: what the hub remembers of one stream, bounded by count, bytes, age and number of keys."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from operator import attrgetter
+
+from bridge.core.streams import Stream
+from bridge.core.update import Form, Update
+
+by_seq = attrgetter("seq")
+by_time = attrgetter("time_ms")
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryLimits:
+    """How much one stream's history holds."""
+
+    count: int = 4096  # updates
+    bytes: int = 16 << 20  # of memory, encoded forms included
+    age_ms: int = 3_600_000  # 0: no limit
+    keys: int = 200_000  # of a keyed stream whose current value is held
+
+
+class History:
+    """One stream's updates, the newest ones in order, and the current value of each key.
+
+    `seq` is dense on streams delivered `every`. On `latest` streams the updates between two that are held may
+    never have been taken in.
+
+    Attributes:
+        name: of the stream.
+        stream: what it is; None while nothing has declared the name.
+        epoch: of the positions.
+        head: seq of the newest update, 0 before the first.
+        cut: seq up to which the last sweep serves live subscribers.
+        cut_before: the cut before that sweep.
+        latest: the current value of each key, the least recently changed first; "" is the key where there is none.
+        base: the newest update of each key that is no longer held, the value that stands in for what was trimmed.
+        cursors: how many cursors stand in it.
+        taken: how many updates have been taken in.
+    """
+
+    __slots__ = ("_bytes", "_start", "_updates", "base", "cursors", "cut", "cut_before", "epoch", "head", "latest",
+                 "limits", "name", "stream", "taken")  # fmt: skip
+
+    def __init__(self, name: str, stream: Stream | None, epoch: str, limits: HistoryLimits) -> None:
+        self.name = name
+        self.stream = stream
+        self.epoch = epoch
+        self.limits = limits
+        self.cursors = self.taken = 0
+        self.reset(epoch, 0)
+
+    def reset(self, epoch: str, seq: int) -> None:
+        """Forget everything; the next update is number `seq` + 1 of `epoch`."""
+        self.epoch = epoch
+        self.head = self.cut = self.cut_before = seq
+        self.latest: dict[str, Update] = {}
+        self.base: dict[str, Update] = {}
+        self._updates: list[Update | None] = []  # None below _start
+        self._start = 0
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        """How many updates it holds."""
+        return len(self._updates) - self._start
+
+    @property
+    def oldest(self) -> int:
+        """Seq of the oldest update held; one more than `head` where none is."""
+        return self._at(self._start).seq if len(self) else self.head + 1
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory held, as counted against the limit."""
+        return self._bytes
+
+    def skip_to(self, seq: int) -> None:
+        """Forget what is held, since updates up to `seq` will never be had; current values stay."""
+        self.base.update(self.latest)
+        self._updates, self._start, self._bytes = [], 0, 0
+        self.head = self.cut = self.cut_before = seq
+
+    def append(self, update: Update) -> None:
+        """Take in the newest update."""
+        self.taken += 1
+        self.head = update.seq
+        self._updates.append(update)
+        self._bytes += update.size_bytes
+        self.latest.pop(update.key, None)
+        self.latest[update.key] = update
+
+    def put_snapshot(self, update: Update) -> None:
+        """Take in a current value that was published before what follows: it is a base, not part of the history."""
+        known = self.latest.get(update.key)
+        if known is None or known.seq < update.seq:
+            self.latest[update.key] = self.base[update.key] = update
+
+    def trim(self, now_ms: int) -> None:
+        """Let go of what is beyond the limits; the newest update always stays."""
+        limits = self.limits
+        oldest_ms = now_ms - limits.age_ms if limits.age_ms else None
+        while len(self) > 1 and (
+            len(self) > limits.count
+            or self._bytes > limits.bytes
+            or (oldest_ms is not None and self._at(self._start).time_ms < oldest_ms)
+        ):
+            self._trim_one()
+        while len(self.latest) > limits.keys:
+            key = next(iter(self.latest))
+            del self.latest[key]
+            self.base.pop(key, None)
+
+    def _trim_one(self) -> None:
+        update = self._at(self._start)
+        self._updates[self._start] = None
+        self._start += 1
+        self._bytes = max(0, self._bytes - update.size_bytes)
+        self.base.pop(update.key, None)
+        self.base[update.key] = update
+        if self._start > 64 and self._start * 2 > len(self._updates):
+            del self._updates[: self._start]
+            self._start = 0
+
+    def _at(self, index: int) -> Update:
+        update = self._updates[index]
+        assert update is not None
+        return update
+
+    def _index_after(self, seq: int) -> int:
+        """Index of the first update behind `seq`."""
+        if not len(self):
+            return self._start
+        guess = self._start + seq + 1 - self.oldest
+        if self._start <= guess < len(self._updates) and self._at(guess).seq == seq + 1:
+            return guess
+        return bisect_right(self._updates, seq, lo=self._start, key=by_seq)
+
+    def after(self, seq: int, limit: int) -> list[Update]:
+        """Return at most `limit` updates behind `seq`, in order."""
+        start = self._index_after(seq)
+        return self._updates[start : start + limit]  # type: ignore[return-value]  # no None from _start on
+
+    def get(self, seq: int) -> Update | None:
+        """Return the update numbered `seq`, None if it is not held."""
+        index = self._index_after(seq - 1)
+        update = self._updates[index] if index < len(self._updates) else None
+        return update if update is not None and update.seq == seq else None
+
+    def backwards(self, until: int) -> Iterator[Update]:
+        """Iterate over the updates before `until`, the newest first."""
+        for index in range(self._index_after(until - 1) - 1, self._start - 1, -1):
+            yield self._at(index)
+
+    def of_key(self, key: str, seq: int, limit: int) -> list[Update]:
+        """Return at most `limit` updates of `key` behind `seq`, in order: the first ones.
+
+        Follows `prev` from the newest, so it costs one step an update of that key.
+        """
+        found: list[Update] = []
+        update = self.latest.get(key)
+        while update is not None and update.seq > seq and update.seq >= self.oldest:
+            found.append(update)
+            update = self.get(update.prev) if update.prev else None
+        found.reverse()
+        return found[:limit]
+
+    def value_at(self, key: str, seq: int) -> Update | None:
+        """Return the value that `key` had at `seq`, None if it had none or it is not known."""
+        update = self.latest.get(key)
+        while update is not None and update.seq > seq:
+            held = self.get(update.prev if update.stream.keyed else update.seq - 1)
+            update = held if held is not None else self.base.get(key)
+            if held is None:
+                break
+        return update if update is not None and update.seq <= seq else None
+
+    def first_since_time(self, time_ms: int) -> int:
+        """Return the seq before the first update published at or after `time_ms`."""
+        index = bisect_left(self._updates, time_ms, lo=self._start, key=by_time)
+        return self._at(index).seq - 1 if index < len(self._updates) else self.head
+
+    def first_since_height(self, height: int) -> int:
+        """Return the seq before the first update whose data has a `height` of at least `height`."""
+        seq = self.head
+        for update in self.backwards(self.head + 1):
+            found = update.data().get("height")
+            if isinstance(found, int) and found < height:
+                break
+            seq = update.seq - 1
+        return seq
+
+    def current(self, limit: int) -> list[Update]:
+        """Return the current values of at most `limit` keys, those that changed last, in order."""
+        newest = list(islice(reversed(self.latest.values()), limit))
+        newest.reverse()
+        return newest
+
+    def frame(self, update: Update, form: Form) -> bytes:
+        """Return `update` encoded as `form`, and count the memory if it was not before."""
+        before = update.size_bytes
+        frame = update.frame(form)
+        self._bytes += update.size_bytes - before
+        return frame

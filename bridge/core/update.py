@@ -1,0 +1,164 @@
+"""An update: immutable, carrying the bytes it arrived as, encoded at most once for each form.
+
+A form is what a group of subscribers wants an update to look like: a format and, in JSON, the integer mode and
+the field set. Encoded, it is complete: a whole WebSocket frame, or a whole field of a gRPC response.
+"""
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import msgspec
+
+from bridge.core.frames import text_frame
+from bridge.core.position import Position
+from bridge.core.streams import Stream
+from generated.theblock.state.v1 import update_pb2
+
+OVERHEAD_BYTES = 600
+"""What an update costs in memory beside its bytes (measured with sys.getsizeof over its parts on Python 3.11)."""
+
+UPDATES_TAG = b"\x22"
+"""Key of field 4, length-delimited: `updates` of SubscribeResponse."""
+
+SAFE_INTEGER = 2**53 - 1
+
+encode_json = msgspec.json.Encoder().encode
+
+
+class Format(IntEnum):
+    """How an update is written."""
+
+    JSON = 0  # a text frame
+    JSON_INT64_STRING = 1  # a text frame; 64-bit integers are strings
+    RESPONSE = 2  # a field of SubscribeResponse: the bytes it arrived as
+
+
+class Form(NamedTuple):
+    """What a group of subscribers wants an update to look like."""
+
+    format: Format = Format.JSON
+    fields: tuple[str, ...] | None = None  # of data, JSON only; None: all
+    snapshot: bool = False  # marked as a snapshot
+
+
+class Missed(NamedTuple):
+    """Updates that a snapshot stands in for, both ends included."""
+
+    first: int
+    last: int
+
+
+class Update:
+    """One value published on a stream.
+
+    Attributes:
+        stream: what it was published on.
+        epoch: of its position.
+        seq: of its position.
+        time_ms: when it was published, Unix milliseconds.
+        key: of the value on keyed streams, else empty.
+        prev: seq of the key's previous update on keyed streams, 0 at first.
+        raw: the serialized Update, byte for byte as the state service made it.
+        ordinal: its place among all updates of this hub; set when the hub takes it in.
+        size_bytes: what it costs in memory now, encoded forms included.
+    """
+
+    __slots__ = ("_frames", "epoch", "key", "ordinal", "prev", "raw", "seq", "size_bytes", "stream",
+                 "time_ms")  # fmt: skip
+
+    def __init__(
+        self, stream: Stream, epoch: str, seq: int, time_ms: int, raw: bytes, key: str = "", prev: int = 0
+    ) -> None:
+        self.stream = stream
+        self.epoch = epoch
+        self.seq = seq
+        self.time_ms = time_ms
+        self.raw = raw
+        self.key = key
+        self.prev = prev
+        self.ordinal = 0
+        self.size_bytes = OVERHEAD_BYTES + len(raw)
+        self._frames: dict[Form, bytes] = {}
+
+    @property
+    def position(self) -> Position:
+        """Its position."""
+        return Position(self.epoch, self.seq)
+
+    def frame(self, form: Form) -> bytes:
+        """Return it encoded as `form`; made at the first call, kept for the others."""
+        frame = self._frames.get(form)
+        if frame is None:
+            frame = self._frames[form] = self._encode(form)
+            self.size_bytes += len(frame)
+        return frame
+
+    def standing_in(self, form: Form, missed: Missed) -> bytes:
+        """Return the frame that repeats it as a snapshot and says what it stands in for."""
+        return text_frame(self.json(form._replace(snapshot=True), missed))
+
+    def _encode(self, form: Form) -> bytes:
+        if form.format is Format.RESPONSE:
+            return UPDATES_TAG + varint(len(self.raw)) + self.raw
+        return text_frame(self.json(form))
+
+    def json(self, form: Form, missed: Missed | None = None) -> bytes:
+        """Return the JSON message, envelope and data."""
+        message = self.message()
+        type_ = message.custom.type if self.stream.custom else self.stream.type
+        parts = [f'{{"type":"{type_}","stream":"{self.stream.name}","epoch":"{self.epoch}"']
+        parts.append(f',"seq":{self.seq},"time":{self.time_ms}')
+        if self.key:
+            parts.append(f',"key":"{self.key}","prev":{self.prev}')
+        if form.snapshot:
+            parts.append(',"snapshot":true')
+        if missed:
+            parts.append(f',"missed":{{"from":{missed.first},"to":{missed.last}}}')
+        parts.append(',"data":')
+        return b"".join(("".join(parts).encode(), self._data_json(message, form), b"}"))
+
+    def message(self) -> update_pb2.Update:
+        """Return it decoded."""
+        return update_pb2.Update.FromString(self.raw)
+
+    def data(self, format_: Format = Format.JSON) -> dict[str, object]:
+        """Return its data as a JSON object."""
+        message = self.message()
+        strings = format_ is Format.JSON_INT64_STRING
+        if self.stream.custom:
+            data: dict[str, object] = msgspec.json.decode(message.custom.json)
+            return long_integers_as_strings(data) if strings else data  # type: ignore[return-value]
+        payload = getattr(message, self.stream.field)
+        return self.stream.strings(payload) if strings else self.stream.numbers(payload)
+
+    def _data_json(self, message: update_pb2.Update, form: Form) -> bytes:
+        if self.stream.custom and form.format is Format.JSON and form.fields is None:
+            return message.custom.json  # as the publisher wrote it, all digits included
+        data = self.data(form.format)
+        if form.fields is not None:
+            data = {name: value for name, value in data.items() if name in form.fields}
+        return encode_json(data)
+
+
+def long_integers_as_strings(value: object) -> object:
+    """Return a JSON value with every integer that a double cannot hold as a string.
+
+    A custom value has no declared types, so those are the ones that a client could not read exactly.
+    """
+    if isinstance(value, dict):
+        return {name: long_integers_as_strings(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [long_integers_as_strings(item) for item in value]
+    if isinstance(value, int) and not -SAFE_INTEGER <= value <= SAFE_INTEGER:
+        return str(value)
+    return value
+
+
+def varint(number: int) -> bytes:
+    """Return protobuf's base-128 encoding of a number that is not negative."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)

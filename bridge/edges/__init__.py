@@ -1,0 +1,1 @@
+"""Edges: what clients speak."""

@@ -1,0 +1,203 @@
+"""One WebSocket connection: bytes in to the session, effects and updates out to the socket.
+
+aiohttp answers the handshake; then `asyncio.BaseTransport.set_protocol` hands the connection to a `Wire`. So
+nothing stands between the hub's frames and the transport, `pause_writing` tells at once when the socket is full,
+and every close code and reason is ours.
+"""
+
+import asyncio
+import socket
+from dataclasses import dataclass
+from typing import cast
+
+from bridge.core.audience import Reader
+from bridge.core.codes import STALLED, Close
+from bridge.core.errors import FrameError
+from bridge.core.frames import Decoder, Frame, Opcode, close_frame, close_reason, frame, parse_close
+from bridge.core.hub import Hub
+from bridge.core.limits import Limits
+from bridge.core.session import Effect, Send, Session
+from bridge.core.update import Format
+
+CLOSE_SECONDS = 2.0
+"""How long the peer may take to answer a close frame and hang up."""
+
+DISCARD_BYTES = 64 << 20
+"""How much of a peer is thrown away while it is awaited to hang up."""
+
+PING = frame(Opcode.PING, b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a peer is waited for, and how much is held for it.
+
+    Attributes:
+        ping_interval_seconds: silence after which it is pinged.
+        pong_timeout_seconds: silence after a ping after which it is aborted.
+        stall_timeout_seconds: how long its socket may take nothing.
+        send_buffer_bytes: SO_SNDBUF, so that the kernel does not hide a stall.
+        write_buffer_bytes: what may wait in the process before the socket counts as full.
+    """
+
+    ping_interval_seconds: float = 25.0
+    pong_timeout_seconds: float = 10.0
+    stall_timeout_seconds: float = 60.0
+    send_buffer_bytes: int = 65_536
+    write_buffer_bytes: int = 32_768
+
+
+class Wire(asyncio.Protocol):
+    """The protocol of a connection after its handshake.
+
+    Attributes:
+        closed: set when the connection is gone.
+        opened: loop time of the handshake.
+    """
+
+    __slots__ = (
+        "_closing", "_decoder", "_discarded", "_handler", "_hub", "_left_bytes", "_life", "_loop", "_patience",
+        "_pinged", "_reader", "_session", "_stalled_since", "_transport", "closed", "opened",
+    )  # fmt: skip
+
+    def __init__(self, transport: asyncio.Transport, hub: Hub, limits: Limits, patience: Patience, format_: Format):
+        """Take over a connection: from here on aiohttp sees of it only that it is lost."""
+        self._loop = asyncio.get_running_loop()
+        self._transport = transport
+        self._handler = transport.get_protocol()
+        self._hub = hub
+        self._patience = patience
+        self._decoder = Decoder(limits.message_bytes)
+        self._reader = Reader(transport.write, format_)
+        self._session = Session(hub, self._reader, limits)
+        self._closing = False
+        self._discarded = 0
+        self.closed: asyncio.Future[None] = self._loop.create_future()
+        self.opened = self._life = self._loop.time()
+        self._pinged = False
+        self._stalled_since: float | None = None
+        self._left_bytes = 0
+        transport.set_protocol(self)
+        transport.set_write_buffer_limits(high=patience.write_buffer_bytes)
+        if (sock := cast("socket.socket | None", transport.get_extra_info("socket"))) is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, patience.send_buffer_bytes)
+        hub.attach(self._reader)
+
+    def open(self, streams: list[str]) -> None:
+        """Begin the session, with subscriptions named in the URL."""
+        self._apply(self._session.open(streams))
+
+    # ------------------------------------------------------------------ what the transport calls
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes in."""
+        self._life = self._loop.time()
+        self._pinged = False
+        if self._closing:
+            self._discard(data)
+            return
+        try:
+            for received in self._decoder.feed(data):
+                self._receive(received)
+                if self._closing:
+                    return
+        except FrameError as error:
+            self.close(error.close, str(error))
+        if self._transport.get_write_buffer_size() > 4 * self._patience.write_buffer_bytes:
+            self._transport.pause_reading()  # it asks for more than it reads
+
+    def pause_writing(self) -> None:
+        """Note that the socket takes no more."""
+        self._stalled_since = self._loop.time()
+        self._left_bytes = self._transport.get_write_buffer_size()
+        self._hub.block(self._reader)
+
+    def resume_writing(self) -> None:
+        """Note that the socket takes more again."""
+        self._stalled_since = None
+        if not self._closing:
+            self._transport.resume_reading()
+            self._hub.unblock(self._reader)
+
+    def eof_received(self) -> bool:
+        """Let the transport close: a peer that has hung up gets nothing more."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of everything."""
+        self._closing = True
+        self._hub.detach(self._reader)
+        self._handler.connection_lost(exc)
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    # ------------------------------------------------------------------ messages
+
+    def _receive(self, received: Frame) -> None:
+        match received.opcode:
+            case Opcode.PING:
+                self._transport.write(frame(Opcode.PONG, received.payload))
+            case Opcode.PONG:
+                pass
+            case Opcode.CLOSE:
+                code = parse_close(received.payload)
+                self._finish(close_frame(1000 if code is None else code))
+            case _:
+                self._apply(self._session.receive(received))
+
+    def _apply(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Send):
+                self._transport.write(effect.frame)
+            else:
+                self.close(effect.close, effect.message)
+
+    def close(self, close: Close, message: str, **more: int) -> None:
+        """Send a close frame, then hang up when the peer does, or after two seconds."""
+        if not self._closing:
+            self._finish(close_frame(close.code, close_reason(close, **more, message=message)))
+
+    def _finish(self, last_frame: bytes) -> None:
+        self._closing = True
+        self._hub.detach(self._reader)
+        self._transport.write(last_frame)
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._transport.resume_reading()
+        self._loop.call_later(CLOSE_SECONDS, self._transport.abort)
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        self._transport.abort()
+
+    def _discard(self, data: bytes) -> None:
+        """Throw away what a peer still sends, so that hanging up does not cost it our close frame."""
+        self._discarded += len(data)
+        if self._discarded > DISCARD_BYTES:
+            self._transport.abort()
+
+    # ------------------------------------------------------------------ liveness
+
+    def check(self, now: float) -> None:
+        """Ping a silent peer; abort one that shows no life or takes nothing. Called about once a second.
+
+        Args:
+            now: loop time.
+        """
+        if self._closing:
+            return
+        if self._stalled_since is not None:
+            self._check_stall(now)
+        elif self._pinged:
+            if now - self._life > self._patience.ping_interval_seconds + self._patience.pong_timeout_seconds:
+                self.close(STALLED, "no answer to a ping")
+        elif now - self._life > self._patience.ping_interval_seconds:
+            self._pinged = True
+            self._transport.write(PING)
+
+    def _check_stall(self, now: float) -> None:
+        left_bytes = self._transport.get_write_buffer_size()
+        if left_bytes < self._left_bytes:
+            self._stalled_since, self._left_bytes = now, left_bytes
+        elif now - cast(float, self._stalled_since) > self._patience.stall_timeout_seconds:
+            self._transport.abort()

@@ -1,0 +1,86 @@
+"""Metrics for Prometheus: a table of what is measured, read from the parts when somebody asks.
+
+Nothing is counted twice and nothing on the way of an update: each row reads a number that its part has anyway.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from bridge.core.hub import Hub, State
+
+PREFIX = "theblock_bridge_"
+
+Sample = tuple[tuple[str, ...], float]
+"""Label values and the number."""
+
+
+class Row(NamedTuple):
+    """A row of the table: one metric."""
+
+    name: str  # without the prefix; counters without _total
+    kind: type[GaugeMetricFamily] | type[CounterMetricFamily]
+    doc: str
+    labels: tuple[str, ...]
+    read: Callable[[], Iterable[Sample]]
+
+
+def gauge(name: str, doc: str, read: Callable[[], float]) -> Row:
+    """Return a row for a number that goes up and down."""
+    return Row(name, GaugeMetricFamily, doc, (), lambda: [((), read())])
+
+
+def counter(name: str, doc: str, read: Callable[[], float]) -> Row:
+    """Return a row for a number that only grows."""
+    return Row(name, CounterMetricFamily, doc, (), lambda: [((), read())])
+
+
+def hub_rows(hub: Hub) -> list[Row]:
+    """Return the rows that every process has."""
+
+    def streams(read: Callable[[str], float]) -> Callable[[], Iterable[Sample]]:
+        return lambda: [((name,), read(name)) for name in list(hub.histories)]
+
+    by_stream = ("stream",)
+    return [
+        Row("updates", CounterMetricFamily, "Updates taken in.", by_stream, streams(lambda n: hub.histories[n].taken)),
+        Row("subscriptions", GaugeMetricFamily, "Subscriptions.", by_stream, streams(lambda n: hub.histories[n].cursors)),
+        Row("history_updates", GaugeMetricFamily, "Updates held.", by_stream, streams(lambda n: len(hub.histories[n]))),
+        Row(
+            "history_bytes", GaugeMetricFamily, "Memory of the updates held.", by_stream,
+            streams(lambda n: hub.histories[n].size_bytes),
+        ),
+        counter("deliveries", "Updates written to clients.", lambda: hub.deliveries),
+        gauge("readers", "Clients attached to the hub.", lambda: len(hub.readers)),
+        gauge("readers_catching_up", "Clients that read from history.", lambda: hub.catching_up),
+        gauge("lag_milliseconds", "From publication to arrival here, of the newest update.", lambda: hub.lag_ms),
+        Row(
+            "upstream_state", GaugeMetricFamily, "1 for the state of what feeds the bridge, 0 for the others.",
+            ("state",), lambda: [((state.value,), float(state is hub.status.state)) for state in State],
+        ),
+    ]  # fmt: skip
+
+
+class Metrics(Collector):
+    """The metrics of one process."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        """Make a registry of its own, so that several can live in one process."""
+        self.rows = list(rows)
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        """Read every row."""
+        for row in self.rows:
+            family = row.kind(PREFIX + row.name, row.doc, labels=row.labels)
+            for labels, value in row.read():
+                family.add_metric(list(labels), value)
+            yield family
+
+    def text(self) -> bytes:
+        """Return them in Prometheus's text format."""
+        return generate_latest(self._registry)

@@ -1,0 +1,1 @@
+"""Made from the proto files by proto/generate.py; not edited by hand."""
