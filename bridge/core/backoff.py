@@ -20,7 +20,7 @@ class Backoff:
         self._first = first
         self._limit = limit
         self._random = random
-        self.reset()
+        self._end = min(first, limit)
 
     def next(self) -> float:
         """Return the next pause, seconds: anything up to an upper end that doubles each time."""

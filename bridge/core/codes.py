@@ -41,7 +41,7 @@ class Close(NamedTuple):
 
 GOING_AWAY = Close(1001, "going_away", Retry.YES, "the sidecar is going away")
 PROTOCOL_ERROR = Close(1002, "protocol_error", Retry.AFTER_FIX, "a frame breaks RFC 6455")
-WRONG_KIND = Close(1003, "wrong_kind", Retry.AFTER_FIX, "a binary frame on a JSON connection, or text on a protobuf one")
+WRONG_KIND = Close(1003, "wrong_kind", Retry.AFTER_FIX, "binary on a JSON connection, or text on a protobuf one")
 BAD_DATA = Close(1007, "bad_data", Retry.AFTER_FIX, "a text message is not UTF-8, or compressed data is damaged")
 TOO_BIG = Close(1009, "too_big", Retry.AFTER_FIX, "a message is larger than the limit")
 RESTARTING = Close(1012, "restarting", Retry.YES, "the sidecar restarts")

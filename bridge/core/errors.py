@@ -6,6 +6,7 @@ BridgeError
 ├── FrameError         a client broke RFC 6455; carries the close code
 ├── SchemaError        a proto file describes a stream in a way that cannot be served
 ├── UpstreamError      the state service or the node did not do what was asked
+│   └── NodeCallError  the node answered a call with an error; carries its code
 └── StartError         a server could not start
 """
 
@@ -55,6 +56,14 @@ class SchemaError(BridgeError):
 
 class UpstreamError(BridgeError):
     """The state service or the node did not do what was asked."""
+
+
+class NodeCallError(UpstreamError):
+    """The node answered a call with an error; `code` is the node's own."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class StartError(BridgeError):

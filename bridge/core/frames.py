@@ -75,7 +75,7 @@ def parse_close(payload: bytes) -> int | None:
     if not payload:
         return None
     code = int.from_bytes(payload[:2], "big")
-    if len(payload) == 1 or not (1000 <= code <= 1014 and code not in (1004, 1005, 1006) or 3000 <= code <= 4999):
+    if len(payload) == 1 or not ((1000 <= code <= 1014 and code not in (1004, 1005, 1006)) or 3000 <= code <= 4999):
         raise FrameError(PROTOCOL_ERROR, "the close frame has no valid code")
     check_utf8(payload[2:])
     return code

@@ -179,5 +179,3 @@ def parse_history(params: object, limits: Limits) -> ListHistory:
         raise bad(f"reverse must be true or false, not {shown(reverse)}")
     until = position(entry["until"], "until") if entry.get("until") is not None else None
     return ListHistory(stream_name(entry), key_name(entry), since(entry), until, limit, reverse)
-
-

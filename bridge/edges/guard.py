@@ -8,12 +8,22 @@ from collections.abc import Awaitable, Callable, Iterable
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Middleware
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
-SECURITY_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+SERVER = "theblock-bridge"
+"""The Server header: no versions, which would tell an attacker what to try."""
+
+HEADERS = {
+    hdrs.SERVER: SERVER,
+    hdrs.CACHE_CONTROL: "no-store",
+    hdrs.VARY: hdrs.ORIGIN,
+    "X-Content-Type-Options": "nosniff",
+}
+"""Headers of every response, but for those that it sets itself."""
 
 
 class Guard:
@@ -45,22 +55,24 @@ class Guard:
         return wanted in self._origins or "*" in self._origins or origin_host(wanted) in LOOPBACK
 
     @property
-    def middleware(self) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+    def middleware(self) -> Middleware:
         """The aiohttp middleware that applies the check."""
 
         @web.middleware
         async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-            if (refusal := self.refusal(request)) is not None:
-                return error_response(403, "FORBIDDEN", refusal)
-            if request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
-                response: web.StreamResponse = web.Response(status=204, headers=PREFLIGHT)
+            refusal = self.refusal(request)
+            if refusal is not None:
+                response: web.StreamResponse = error_response(403, "FORBIDDEN", refusal)
+            elif request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
+                response = web.Response(status=204, headers=PREFLIGHT)
             else:
                 response = await answer(request, handler)
             if not response.prepared:
-                response.headers.update(SECURITY_HEADERS | dict(response.headers))
-                if (origin := request.headers.get(hdrs.ORIGIN)) is not None:
+                for name, value in HEADERS.items():
+                    response.headers.setdefault(name, value)
+                if (origin := request.headers.get(hdrs.ORIGIN)) is not None and refusal is None:
                     response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
-                    response.headers[hdrs.VARY] = "Origin"
+                    response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = "ETag, Retry-After"
             return response
 
         return guard

@@ -80,7 +80,7 @@ class HttpEdge:
         if not self.ready:
             return error_response(503, "NOT_READY", "the sidecar is going away")
         if not self._hub.epoch:
-            return error_response(503, "NOT_READY", f"the state service has not been reached: {self._hub.status.detail}")
+            return error_response(503, "NOT_READY", f"the state service is not reached: {self._hub.status.detail}")
         return web.json_response({"status": "ok"})
 
     async def metrics(self, _request: web.Request) -> web.Response:
@@ -99,8 +99,10 @@ class HttpEdge:
             return error_response(404, "NOT_FOUND", f"stream {name!r} is not declared", streams=self._names())
         if key and not history.stream.keyed:
             return error_response(404, "NOT_FOUND", f"stream {name!r} has no keys")
-        strings = request.query.get("int64") == "string"
-        form = Form(Format.JSON_INT64_STRING if strings else Format.JSON)
+        integers = request.query.get("int64", "number")
+        if integers not in ("string", "number"):
+            return error_response(400, "BAD_REQUEST", "int64 must be string or number")
+        form = Form(Format.JSON_INT64_STRING if integers == "string" else Format.JSON)
         if history.stream.keyed and not key:
             return conditional(request, Position(history.epoch, history.head), self._values(history, form))
         value = history.latest.get(key)

@@ -15,7 +15,7 @@ from bridge.core.hub import Hub
 from bridge.core.limits import Limits
 from bridge.core.streams import NAME, NAME_RULE
 from bridge.core.update import Format
-from bridge.edges.guard import error_response
+from bridge.edges.guard import SERVER, error_response
 from bridge.edges.wire import Patience, Wire
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -58,16 +58,17 @@ class WebSocketEdge:
                 hdrs.UPGRADE: "websocket",
                 hdrs.CONNECTION: "Upgrade",
                 hdrs.SEC_WEBSOCKET_ACCEPT: accept_key(request.headers[hdrs.SEC_WEBSOCKET_KEY]),
+                hdrs.SERVER: SERVER,
             },
         )
         await response.prepare(request)
+        if transport.is_closing():
+            return response
         wire = Wire(transport, self._hub, self._limits, self._patience, wanted_format(request))
         self.wires[wire] = None
         self.accepted += 1
         try:
             wire.open(wanted_streams(request))
-            if transport.is_closing():
-                transport.abort()
             await wire.closed
         finally:
             del self.wires[wire]
@@ -96,7 +97,7 @@ class WebSocketEdge:
         if (wrong := wrong_query(request)) is not None:
             return error_response(400, "BAD_REQUEST", wrong)
         if self._draining or len(self.wires) >= self._connection_limit:
-            response = error_response(503, "OVERLOADED", "no more connections are taken now; retry after the time given")
+            response = error_response(503, "OVERLOADED", "no more connections are taken now; retry later")
             response.headers[hdrs.RETRY_AFTER] = "1"
             return response
         return None
@@ -159,7 +160,7 @@ def wanted_format(request: web.Request) -> Format:
 
 def wanted_streams(request: web.Request) -> list[str]:
     """Return the streams that the URL subscribes to."""
-    return [name for name in request.query.get("subscribe", "").split(",") if name]
+    return [name for names in request.query.getall("subscribe", []) for name in names.split(",") if name]
 
 
 def wrong_query(request: web.Request) -> str | None:

@@ -7,6 +7,7 @@ and every close code and reason is ours.
 
 import asyncio
 import socket
+from collections import deque
 from dataclasses import dataclass
 from typing import cast
 
@@ -57,7 +58,7 @@ class Wire(asyncio.Protocol):
 
     __slots__ = (
         "_closing", "_decoder", "_discarded", "_handler", "_hub", "_left_bytes", "_life", "_loop", "_patience",
-        "_pinged", "_reader", "_session", "_stalled_since", "_transport", "closed", "opened",
+        "_pinged", "_reader", "_received", "_session", "_stalled_since", "_transport", "closed", "opened",
     )  # fmt: skip
 
     def __init__(self, transport: asyncio.Transport, hub: Hub, limits: Limits, patience: Patience, format_: Format):
@@ -68,6 +69,7 @@ class Wire(asyncio.Protocol):
         self._hub = hub
         self._patience = patience
         self._decoder = Decoder(limits.message_bytes)
+        self._received: deque[Frame] = deque()  # their turn has not come
         self._reader = Reader(transport.write, format_)
         self._session = Session(hub, self._reader, limits)
         self._closing = False
@@ -97,14 +99,10 @@ class Wire(asyncio.Protocol):
             self._discard(data)
             return
         try:
-            for received in self._decoder.feed(data):
-                self._receive(received)
-                if self._closing:
-                    return
+            self._received += self._decoder.feed(data)
         except FrameError as error:
             self.close(error.close, str(error))
-        if self._transport.get_write_buffer_size() > 4 * self._patience.write_buffer_bytes:
-            self._transport.pause_reading()  # it asks for more than it reads
+        self._work()
 
     def pause_writing(self) -> None:
         """Note that the socket takes no more."""
@@ -116,8 +114,10 @@ class Wire(asyncio.Protocol):
         """Note that the socket takes more again."""
         self._stalled_since = None
         if not self._closing:
-            self._transport.resume_reading()
+            self._life, self._pinged = self._loop.time(), False  # it has read; its pong may have had to wait
             self._hub.unblock(self._reader)
+            self._transport.resume_reading()
+            self._work()
 
     def eof_received(self) -> bool:
         """Let the transport close: a peer that has hung up gets nothing more."""
@@ -132,6 +132,17 @@ class Wire(asyncio.Protocol):
             self.closed.set_result(None)
 
     # ------------------------------------------------------------------ messages
+
+    def _work(self) -> None:
+        """Act on what was received, as long as the peer reads the answers: what it asks for must not pile up here."""
+        limit_bytes = 4 * self._patience.write_buffer_bytes
+        try:
+            while self._received and self._transport.get_write_buffer_size() <= limit_bytes:
+                self._receive(self._received.popleft())
+        except FrameError as error:
+            self.close(error.close, str(error))
+        if not self._closing and self._transport.get_write_buffer_size() > limit_bytes:
+            self._transport.pause_reading()
 
     def _receive(self, received: Frame) -> None:
         match received.opcode:
@@ -159,6 +170,7 @@ class Wire(asyncio.Protocol):
 
     def _finish(self, last_frame: bytes) -> None:
         self._closing = True
+        self._received.clear()
         self._hub.detach(self._reader)
         self._transport.write(last_frame)
         if self._transport.can_write_eof():
@@ -198,6 +210,7 @@ class Wire(asyncio.Protocol):
     def _check_stall(self, now: float) -> None:
         left_bytes = self._transport.get_write_buffer_size()
         if left_bytes < self._left_bytes:
-            self._stalled_since, self._left_bytes = now, left_bytes
+            self._stalled_since = now
         elif now - cast(float, self._stalled_since) > self._patience.stall_timeout_seconds:
             self._transport.abort()
+        self._left_bytes = left_bytes  # more than before where answers were added

@@ -1,6 +1,6 @@
 """gRPC options: one table for both ends, since keepalive and flow control only work where both agree.
 
-What they mean: https://github.com/grpc/grpc/blob/v1.76.x/include/grpc/impl/channel_arg_names.h
+What they mean: https://grpc.github.io/grpc/cpp/channel__arg__names_8h_source.html
 """
 
 REQUEST_BYTES = 4 << 20

@@ -10,9 +10,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from bridge.core.history import History
 from bridge.core.hub import Hub, State
 
 PREFIX = "theblock_bridge_"
+
+Kind = type[GaugeMetricFamily] | type[CounterMetricFamily]
 
 Sample = tuple[tuple[str, ...], float]
 """Label values and the number."""
@@ -22,7 +25,7 @@ class Row(NamedTuple):
     """A row of the table: one metric."""
 
     name: str  # without the prefix; counters without _total
-    kind: type[GaugeMetricFamily] | type[CounterMetricFamily]
+    kind: Kind
     doc: str
     labels: tuple[str, ...]
     read: Callable[[], Iterable[Sample]]
@@ -41,35 +44,34 @@ def counter(name: str, doc: str, read: Callable[[], float]) -> Row:
 def hub_rows(hub: Hub) -> list[Row]:
     """Return the rows that every process has."""
 
-    def streams(read: Callable[[str], float]) -> Callable[[], Iterable[Sample]]:
-        return lambda: [((name,), read(name)) for name in list(hub.histories)]
+    def by_stream(name: str, kind: Kind, doc: str, read: Callable[[History], float]) -> Row:
+        return Row(name, kind, doc, ("stream",), lambda: [((h.name,), read(h)) for h in list(hub.histories.values())])
 
-    by_stream = ("stream",)
     return [
-        Row("updates", CounterMetricFamily, "Updates taken in.", by_stream, streams(lambda n: hub.histories[n].taken)),
-        Row("subscriptions", GaugeMetricFamily, "Subscriptions.", by_stream, streams(lambda n: hub.histories[n].cursors)),
-        Row("history_updates", GaugeMetricFamily, "Updates held.", by_stream, streams(lambda n: len(hub.histories[n]))),
-        Row(
-            "history_bytes", GaugeMetricFamily, "Memory of the updates held.", by_stream,
-            streams(lambda n: hub.histories[n].size_bytes),
-        ),
+        by_stream("updates", CounterMetricFamily, "Updates taken in.", lambda h: h.taken),
+        by_stream("subscriptions", GaugeMetricFamily, "Subscriptions.", lambda h: h.cursors),
+        by_stream("history_updates", GaugeMetricFamily, "Updates held.", len),
+        by_stream("history_bytes", GaugeMetricFamily, "Memory of the updates held.", lambda h: h.size_bytes),
         counter("deliveries", "Updates written to clients.", lambda: hub.deliveries),
         gauge("readers", "Clients attached to the hub.", lambda: len(hub.readers)),
         gauge("readers_catching_up", "Clients that read from history.", lambda: hub.catching_up),
         gauge("lag_milliseconds", "From publication to arrival here, of the newest update.", lambda: hub.lag_ms),
         Row(
-            "upstream_state", GaugeMetricFamily, "1 for the state of what feeds the bridge, 0 for the others.",
-            ("state",), lambda: [((state.value,), float(state is hub.status.state)) for state in State],
+            "upstream_state",
+            GaugeMetricFamily,
+            "1 for the state of what feeds the bridge, 0 for the others.",
+            ("state",),
+            lambda: [((state.value,), float(state is hub.status.state)) for state in State],
         ),
-    ]  # fmt: skip
+    ]
 
 
 class Metrics(Collector):
     """The metrics of one process."""
 
-    def __init__(self, rows: Iterable[Row]) -> None:
+    def __init__(self, rows: list[Row]) -> None:
         """Make a registry of its own, so that several can live in one process."""
-        self.rows = list(rows)
+        self.rows = rows
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 

@@ -1,0 +1,70 @@
+"""The processes: which parts each is made of, how they start and how they end.
+
+state: source, hub, gRPC. sidecar: gRPC source, hub, WebSocket and HTTP. up: source, hub, all edges, so that no
+update takes a way through gRPC within one process.
+"""
+
+import asyncio
+import signal
+
+from bridge.app.process import Process
+from bridge.ops.logs import set_up_logs
+from bridge.settings import LogSettings, SidecarSettings, StateSettings, UpSettings
+
+
+def run_state(settings: StateSettings) -> int:
+    """Run the state service until SIGTERM or SIGINT; return the exit code."""
+    return run(settings.log, settings, None)
+
+
+def run_sidecar(settings: SidecarSettings) -> int:
+    """Run the sidecar until SIGTERM or SIGINT; return the exit code."""
+    return run(settings.log, None, settings)
+
+
+def run_up(settings: UpSettings) -> int:
+    """Run both in one process until SIGTERM or SIGINT; return the exit code."""
+    return run(settings.state.log, settings.state, settings.sidecar)
+
+
+def run(logs: LogSettings, state: StateSettings | None, sidecar: SidecarSettings | None) -> int:
+    """Run a process.
+
+    Args:
+        logs: what is logged.
+        state: settings of the state service, if it is part of the process.
+        sidecar: settings of the sidecar, if it is.
+
+    Raises:
+        BridgeError: a part could not start; the sentence says why.
+    """
+    set_up_logs(logs.log_level, logs.log_format)
+    asyncio.run(serve(state, sidecar))
+    return 0
+
+
+async def serve(state: StateSettings | None, sidecar: SidecarSettings | None) -> None:
+    """Run the parts of a process until it is told to stop, then end them in order."""
+    process = Process(state, sidecar)
+    stop = stop_signal()
+    try:
+        addresses = await process.start()
+        print(ready_line(state, sidecar, addresses), flush=True)  # noqa: T201
+        await process.run_until(stop)
+    finally:
+        await process.stop()
+
+
+def stop_signal() -> asyncio.Event:
+    """Return an event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def ready_line(state: StateSettings | None, sidecar: SidecarSettings | None, addresses: dict[str, str]) -> str:
+    """Return the line that says that the process accepts connections, and where."""
+    name = "up" if state and sidecar else "state" if state else "sidecar"
+    return f"theblock-bridge {name} ready: " + "  ".join(f"{kind} {address}" for kind, address in addresses.items())

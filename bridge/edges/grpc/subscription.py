@@ -1,0 +1,229 @@
+"""Subscription: one client of Subscribe, what it has been sent and what comes next.
+
+Nothing is copied for a client: it is a set of cursors, and the parts of the round that it is in. A part is a field of
+SubscribeResponse; parts in the order of their numbers make up a response. No I/O and no clock.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from bridge.core.cursor import Cursor, Spec, gather
+from bridge.core.history import History
+from bridge.core.hub import Hub, Status
+from bridge.core.streams import Delivery
+from bridge.core.update import Form, Format, Missed, Update
+from bridge.edges.grpc.messages import (
+    RESPONSE_BYTES,
+    check_name,
+    field,
+    invalid,
+    message_field,
+    source_status,
+    stream_info,
+)
+from generated.theblock.state.v1 import service_pb2, stream_pb2
+
+STREAM_LIMIT = 2000
+"""How many streams one subscription may name."""
+
+READ_UPDATES = 256
+"""How many updates of each stream are looked at in one round."""
+
+STARTED, GAPS, SNAPSHOTS, PROGRESS, SOURCE = 1, 2, 3, 5, 6
+"""Numbers of the fields of SubscribeResponse."""
+
+RESPONSE = Form(Format.RESPONSE)
+"""An update as field 4 of SubscribeResponse, encoded once for all clients."""
+
+Part = bytes | Update
+"""A field, which begins with its number; an Update is a snapshot, encoded when its turn comes."""
+
+
+class Start(NamedTuple):
+    """Where a stream of a subscription begins."""
+
+    at: int  # seq after which updates follow
+    replay_to: int = 0  # seq up to which each is sent, on `latest` streams too
+    resumed: bool = False  # behind the position that the client has
+    reason: "stream_pb2.Reason.ValueType" = stream_pb2.REASON_UNSPECIFIED
+
+
+class Subscription:
+    """One client of Subscribe."""
+
+    def __init__(self, hub: Hub, request: service_pb2.SubscribeRequest) -> None:
+        """Take a request.
+
+        Raises:
+            Refusal: it is not as it must be.
+        """
+        check_request(request)
+        self._hub = hub
+        self._waiting = {start.stream: start for start in request.streams}  # named streams that have not begun
+        self._all = request.all
+        self._all_start = service_pb2.StreamStart(last=request.all_last)
+        self._early: set[str] | None = None  # streams that were declared when the subscription began
+        self._cursors: dict[str, Cursor] = {}
+        self._parts: deque[Part] = deque()
+        self._status: Status | None = None  # as it was sent
+
+    def next_response(self) -> bytes:
+        """Return what comes next, a serialized SubscribeResponse; empty when the client has everything."""
+        if not self._parts:
+            self._parts.extend(sorted(self._read_on(), key=number_of))
+        return self._take_parts()
+
+    def progress(self) -> bytes:
+        """Return the response that tells how far every stream has come."""
+        return b"".join(self._progress())
+
+    def _take_parts(self) -> bytes:
+        taken: list[bytes] = []
+        size = number = 0
+        while self._parts and number_of(self._parts[0]) >= number:
+            part = self._parts[0]
+            encoded = field(SNAPSHOTS, part.raw) if isinstance(part, Update) else part
+            if taken and size + len(encoded) >= RESPONSE_BYTES:
+                break
+            number = number_of(self._parts.popleft())
+            size += len(encoded)
+            taken.append(encoded)
+        return b"".join(taken)
+
+    def _read_on(self) -> list[Part]:
+        """Return the parts of the next round: what has begun, what is missing, what is new."""
+        first, changed = self._status is None, self._status != self._hub.status
+        self._status = self._hub.status
+        parts: list[Part] = [message_field(SOURCE, source_status(self._status))] if changed else []
+        if first:
+            return parts
+        for cursor in self._cursors.values():
+            parts += self._follow_history(cursor)
+        began = self._begin_streams()
+        updates = [cursor.history.frame(update, RESPONSE) for update, cursor in self._gather()]
+        if began and not updates:
+            parts += self._progress()  # so the client knows that it has the beginning, all of it
+        return [*parts, *began, *updates]
+
+    def _gather(self) -> list[tuple[Update, Cursor]]:
+        return gather(self._cursors.values(), READ_UPDATES)
+
+    def _progress(self) -> list[bytes]:
+        return [
+            message_field(PROGRESS, service_pb2.StreamPosition(stream=name, epoch=cursor.epoch, seq=cursor.at))
+            for name, cursor in self._cursors.items()
+        ]
+
+    def _follow_history(self, cursor: Cursor) -> list[Part]:
+        """Bring a cursor to where it can read on: over a gap, or into a history that began anew."""
+        history = cursor.history
+        if cursor.epoch != history.epoch:
+            return self._start(cursor, Start(history.oldest - 1, reason=stream_pb2.REASON_EPOCH))
+        if cursor.at > history.head:
+            return self._start(cursor, Start(history.oldest - 1, reason=stream_pb2.REASON_AHEAD))
+        missed = cursor.pass_gap()
+        return [gap_part(cursor, missed), *stand_ins(history, missed)] if missed else []
+
+    def _begin_streams(self) -> list[Part]:
+        """Begin the streams that can begin: those that are declared, once the epoch is known."""
+        parts: list[Part] = []
+        if not self._hub.epoch:
+            return parts
+        declared = {name: history for name, history in self._hub.histories.items() if history.stream is not None}
+        if self._early is None:
+            self._early = set(declared)
+        for name in [name for name in self._waiting if name in declared]:
+            parts += self._begin(declared[name], self._waiting.pop(name))
+        if self._all and len(self._cursors) < len(declared):
+            for name in declared.keys() - self._cursors.keys():
+                parts += self._begin(declared[name], self._all_start)
+        return parts
+
+    def _begin(self, history: History, asked: service_pb2.StreamStart) -> list[Part]:
+        late = self._early is not None and history.name not in self._early
+        # A client that was there before the stream gets all of it.
+        start = Start(0) if late and not asked.HasField("since") else where_to_start(history, asked)
+        cursor = self._cursors[history.name] = Cursor(Spec(history.name), history, 0)
+        return self._start(cursor, start)
+
+    def _start(self, cursor: Cursor, start: Start) -> list[Part]:
+        history = cursor.history
+        cursor.restart(start.at, replay_to=start.replay_to)
+        missed = cursor.pass_gap()
+        started = service_pb2.StreamStarted(
+            info=stream_info(history),
+            seq=cursor.at,
+            recovered=start.resumed and not missed,
+            replayed=0 if cursor.at_head else len(cursor.peek(history.head - cursor.at + 1).updates),
+            reason=stream_pb2.REASON_TRIMMED if missed else start.reason,
+        )
+        parts: list[Part] = [message_field(STARTED, started)]
+        if missed:
+            return [*parts, gap_part(cursor, missed), *stand_ins(history, missed)]
+        return [*parts, *(newer_values if start.resumed else values_at)(history, cursor.at)]
+
+
+def check_request(request: service_pb2.SubscribeRequest) -> None:
+    """Check a request.
+
+    Raises:
+        Refusal: a name is ill-formed or stands twice, there are too many, or nothing is asked for.
+    """
+    if len(request.streams) > STREAM_LIMIT:
+        raise invalid(f"the subscription names {len(request.streams)} streams; at most {STREAM_LIMIT} are allowed")
+    if not request.streams and not request.all:
+        raise invalid("the subscription names no stream; name some, or set all")
+    names: set[str] = set()
+    for start in request.streams:
+        check_name(start.stream)
+        if start.stream in names:
+            raise invalid(f"the subscription names stream {start.stream!r} twice")
+        names.add(start.stream)
+
+
+def where_to_start(history: History, asked: service_pb2.StreamStart) -> Start:
+    """Return where a stream begins for a client that asks for this."""
+    if asked.HasField("last"):
+        return Start(max(history.head - asked.last, history.oldest - 1), replay_to=history.head)
+    if not asked.HasField("since"):
+        return Start(history.head)
+    if asked.since.epoch != history.epoch:
+        return Start(history.head, reason=stream_pb2.REASON_EPOCH)
+    if asked.since.seq > history.head:
+        return Start(history.head, reason=stream_pb2.REASON_AHEAD)
+    return Start(asked.since.seq, resumed=True)
+
+
+def values_at(history: History, seq: int) -> Iterable[Update]:
+    """Return the values as they were at `seq`: of keyed streams those of keys that did not change since."""
+    if history.stream is not None and history.stream.keyed:
+        return [update for update in history.latest.values() if update.seq <= seq]
+    value = next(history.backwards(seq + 1), None) or history.base.get("")
+    return [value] if value is not None else []
+
+
+def newer_values(history: History, seq: int) -> Iterable[Update]:
+    """Return the current values of a `latest` stream behind `seq` that are no longer, or never were, in its history."""
+    if history.stream is None or history.stream.delivery is not Delivery.LATEST:
+        return []
+    return [update for update in history.latest.values() if seq < update.seq < history.oldest]
+
+
+def stand_ins(history: History, missed: Missed) -> Iterable[Update]:
+    """Return the values that stand in for missed updates: the newest of each key among them."""
+    return [update for update in history.base.values() if update.seq >= missed.first]
+
+
+def gap_part(cursor: Cursor, missed: Missed) -> bytes:
+    """Return the part that names missed updates."""
+    gap = service_pb2.Gap(
+        stream=cursor.spec.stream, epoch=cursor.epoch, to=missed.last, reason=stream_pb2.REASON_TRIMMED
+    )
+    setattr(gap, "from", missed.first)  # a keyword of Python
+    return message_field(GAPS, gap)
+
+
+def number_of(part: Part) -> int:
+    """Return the number of the field that a part is."""
+    return SNAPSHOTS if isinstance(part, Update) else part[0] >> 3

@@ -1,0 +1,181 @@
+"""Fields: every setting there is, with its kind, default and doc. A name ends in its unit where it has one."""
+# ruff: noqa: RUF009 - setting() is dataclasses.field()
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from bridge.core.limits import Limits
+from bridge.settings.address import Address
+from bridge.settings.kinds import (
+    FILE,
+    HOST,
+    LISTEN,
+    METHOD,
+    ORIGIN,
+    PEER,
+    SWITCH,
+    URL,
+    Kind,
+    choice,
+    number,
+    optional,
+    several,
+    whole,
+)
+
+T = TypeVar("T")
+
+NODE_METHODS = (
+    "ad_market.broker_state",
+    "ad_market.inventory",
+    "analytics",
+    "compute_market.scheduler_stats",
+    "compute_market.stats",
+    "energy.market_state",
+    "governor.status",
+    "light.headers",
+    "net.overlay_status",
+    "net.peer_stats_all",
+)
+"""Methods of the node that only read and that dashboards poll."""
+
+
+def setting(kind: Kind[T], default: T, doc: str, *, secret: bool = False) -> T:
+    """Declare a field of a settings class.
+
+    Args:
+        kind: how its value is read.
+        default: its value when nobody gives one.
+        doc: what it is, one sentence.
+        secret: whether its value is kept out of everything that is printed.
+    """
+    return field(default=default, repr=not secret, metadata={"kind": kind, "doc": doc, "secret": secret})
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """How the node is read."""
+
+    node_url: str = setting(URL, "http://127.0.0.1:3030", "JSON-RPC address of the node.")
+    node_host_header: str | None = setting(
+        optional(HOST),
+        None,
+        "Host header sent to the node, which may answer to 127.0.0.1 and localhost only; off: the host of its URL.",
+    )
+    node_token_file: Path | None = setting(optional(FILE), None, "File with the node's bearer token.", secret=True)
+    node_metrics_url: str | None = setting(
+        optional(URL), None, "Prometheus address of the node; without one, metrics are read by JSON-RPC."
+    )
+    node_methods: tuple[str, ...] = setting(
+        several(METHOD, "names of methods, separated by commas"),
+        NODE_METHODS,
+        "Methods of the node that clients may call through the bridge.",
+    )
+    backfill_blocks: int = setting(whole(0, 100_000), 100, "Blocks before the newest that are read at the start.")
+    poll_interval_ms: int = setting(whole(100, 60_000), 300, "How often the node is asked for new blocks.")
+    ban_seconds: float = setting(number(1, 3600), 61.0, "How long the node is left alone after it refused for rate.")
+    call_timeout_seconds: float = setting(number(0.1, 60), 4.0, "How long an answer of the node is waited for.")
+    stale_after_seconds: float = setting(number(1, 3600), 10.0, "How long without news until the node counts as stale.")
+    account_limit: int = setting(whole(0, 10_000_000), 100_000, "Accounts that are followed at most.")
+    account_message_limit_bytes: int = setting(
+        whole(65_536, 1 << 30), 64 << 20, "Largest message of the node about its accounts."
+    )
+
+
+@dataclass(frozen=True)
+class HistorySettings:
+    """What is remembered of each stream."""
+
+    history_count: int = setting(whole(1, 1_000_000), 4096, "Updates remembered of a stream.")
+    history_bytes: int = setting(whole(65_536, 4 << 30), 16 << 20, "Memory for the updates of a stream.")
+    history_age_seconds: float = setting(
+        number(0, 31_536_000), 3600.0, "How long an update is remembered; 0: no limit."
+    )
+    key_limit: int = setting(whole(1, 10_000_000), 200_000, "Keys of a stream whose current value is remembered.")
+
+
+@dataclass(frozen=True)
+class GrpcSettings:
+    """gRPC between the state service and its clients; both ends should agree."""
+
+    keepalive_seconds: float = setting(number(1, 3600), 30.0, "How often a quiet gRPC connection is tried for life.")
+
+
+@dataclass(frozen=True)
+class WebSocketSettings:
+    """How WebSocket connections are served."""
+
+    ping_interval_seconds: float = setting(number(0.1, 3600), 25.0, "How often a client is pinged.")
+    pong_timeout_seconds: float = setting(number(0.1, 600), 10.0, "How long a pinged client may show no life.")
+    stall_timeout_seconds: float = setting(number(0.1, 3600), 60.0, "How long a client may read nothing.")
+    send_buffer_bytes: int = setting(whole(4096, 16 << 20), 65_536, "Send buffer of a connection in the kernel.")
+    write_buffer_bytes: int = setting(whole(4096, 16 << 20), 32_768, "Unsent data of a connection at which it is full.")
+    slice_writes: int = setting(whole(1, 100_000), 500, "Connections written to before other work gets its turn.")
+    connection_limit: int = setting(whole(1, 1_000_000), 20_000, "Connections at one time.")
+
+
+@dataclass(frozen=True)
+class LogSettings:
+    """What is logged on stderr, and how."""
+
+    log_level: str = setting(choice("debug", "info", "warning", "error"), "info", "Least severity that is logged.")
+    log_format: str = setting(choice("text", "json"), "text", "Form of a line of the log.")
+
+
+@dataclass(frozen=True)
+class StateSettings:
+    """The state service: a source, and gRPC."""
+
+    source: str = setting(choice("node", "simulated", "recording", "none"), "node", "Where the updates come from.")
+    ingest: bool = setting(SWITCH, False, "Whether publishers may add updates through gRPC.")
+    grpc_listen: Address | None = setting(
+        optional(LISTEN),
+        Address("127.0.0.1", 50051),
+        "Address of the gRPC state service; the `state` command needs one.",
+    )
+    subscriber_limit: int = setting(whole(1, 10_000), 64, "Subscriptions of gRPC clients at one time.")
+    seed: int = setting(whole(0, (1 << 63) - 1), 0, "Seed of the simulated chain: the same seed, the same chain.")
+    blocks_per_second: float = setting(number(0.01, 1000), 1.0, "Rate of the simulated chain.")
+    recording: Path | None = setting(optional(FILE), None, "Recording to play.")
+    recording_speed: float = setting(number(1, 100), 1.0, "How many times faster than recorded it is played.")
+    node: NodeSettings = field(default_factory=NodeSettings)
+    history: HistorySettings = field(default_factory=HistorySettings)
+    grpc: GrpcSettings = field(default_factory=GrpcSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+
+
+@dataclass(frozen=True)
+class SidecarSettings:
+    """The sidecar: the state service's streams on WebSocket and HTTP."""
+
+    listen: Address = setting(LISTEN, Address("127.0.0.1", 5000), "Address of WebSocket and HTTP.")
+    upstream: Address = setting(PEER, Address("127.0.0.1", 50051), "Address of the state service.")
+    allowed_hosts: tuple[str, ...] = setting(
+        several(HOST, "hosts, separated by commas"), (), "Host headers allowed beside loopback names."
+    )
+    allowed_origins: tuple[str, ...] = setting(
+        several(ORIGIN, "origins like https://example.org, in lower case, separated by commas"),
+        (),
+        "Origins of web pages allowed beside loopback names.",
+    )
+    drain_seconds: float = setting(number(0, 300), 3.0, "Over how long clients are sent away at the end.")
+    dashboard_poll_interval_ms: int = setting(
+        whole(100, 600_000), 2000, "How often dashboards are told to poll while they have no WebSocket."
+    )
+    websocket: WebSocketSettings = field(default_factory=WebSocketSettings)
+    history: HistorySettings = field(default_factory=HistorySettings)
+    limits: Limits = field(default_factory=Limits)
+    grpc: GrpcSettings = field(default_factory=GrpcSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+
+
+@dataclass(frozen=True)
+class UpSettings:
+    """State service and sidecar in one process; `sidecar.upstream` is not used.
+
+    What both have in common (`history`, `grpc`, `log`) is the same in both.
+    """
+
+    state: StateSettings = field(default_factory=StateSettings)
+    sidecar: SidecarSettings = field(default_factory=SidecarSettings)

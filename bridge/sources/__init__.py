@@ -1,0 +1,1 @@
+"""Sources: where updates come from."""

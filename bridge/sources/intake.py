@@ -1,0 +1,245 @@
+"""Intake: takes the responses of a state service into the hub, each update once, in order, its bytes untouched.
+
+No I/O and no clock. What a response tells is believed only where it fits: an update that came before is dropped, one
+that leaves a hole on a stream delivered `every` is a fault, and the subscription is to be made anew.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from bridge.core.errors import UpstreamError
+from bridge.core.hub import Hub
+from bridge.core.streams import Delivery, Stream
+from bridge.core.update import Update
+from generated.theblock.state.v1 import service_pb2, stream_pb2, update_pb2, view_pb2
+
+log = logging.getLogger(__name__)
+
+SLICE = 500
+"""Updates taken in before other work gets its turn."""
+
+CUSTOM = update_pb2.CustomUpdate.DESCRIPTOR.full_name
+
+NOT_RESUMED = (stream_pb2.REASON_EPOCH, stream_pb2.REASON_AHEAD)
+"""Reasons that make a position worth nothing."""
+
+
+class Fault(UpstreamError):
+    """The state service broke the protocol; the sentence says how."""
+
+
+class Renewed(UpstreamError):
+    """Positions that were asked for are worth nothing; subscribe again, those streams from the beginning."""
+
+
+@dataclass
+class Subscriptions:
+    """What has become of the subscriptions to a state service.
+
+    Attributes:
+        calls: how often Subscribe was called.
+        reconnects: how often it answered again after it had been lost.
+        updates: how many updates were taken in.
+        repeats: how many were dropped because they had come before.
+        conflated: how many were dropped because a newer one of a `latest` stream came in the same response.
+        faults: how often the service broke the protocol.
+    """
+
+    calls: int = 0
+    reconnects: int = 0
+    updates: int = 0
+    repeats: int = 0
+    conflated: int = 0
+    faults: int = 0
+
+
+@dataclass
+class Beginning:
+    """A stream that begins behind a position, with the values as they are there, by key."""
+
+    epoch: str
+    seq: int
+    values: dict[str, Update] = field(default_factory=dict)
+
+
+class Intake:
+    """Takes responses into the hub.
+
+    Attributes:
+        counts: what has become of the subscriptions.
+        source: state of the service's source, None until it is told.
+    """
+
+    def __init__(self, hub: Hub, counts: Subscriptions, *, history_count: int) -> None:
+        """Begin without a position.
+
+        Args:
+            hub: where the updates go.
+            counts: is counted up.
+            history_count: with how many updates a stream begins that is new here.
+        """
+        self._hub = hub
+        self._history_count = history_count
+        self._followed: set[str] = set()  # streams with a position to go on from
+        self._skipped: set[str] = set()  # streams that this version knows nothing of
+        self._asked: set[str] = set()  # streams to go on with that have not started yet
+        self._beginnings: dict[str, Beginning] = {}  # until all their values are there
+        self._newest: dict[str, int] = {}  # seq of the newest update when the stream started
+        self._behind = True
+        self.counts = counts
+        self.source: stream_pb2.SourceStatus | None = None
+
+    def request(self) -> service_pb2.SubscribeRequest:
+        """Return the request that goes on where the last subscription ended."""
+        self._asked = set(self._followed)
+        self._beginnings.clear()
+        self._newest.clear()
+        self._behind = True
+        self.source = None
+        histories = [self._hub.histories[name] for name in sorted(self._asked)]
+        starts = [
+            service_pb2.StreamStart(
+                stream=history.name, since=stream_pb2.Position(epoch=history.epoch, seq=history.head)
+            )
+            for history in histories
+        ]
+        return service_pb2.SubscribeRequest(streams=starts, all=True, all_last=self._history_count)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether everything has come that the service had when the subscription began."""
+        if self._behind and self._newest and not self._beginnings:
+            heads = self._hub.histories
+            self._behind = any(heads[name].head < newest for name, newest in self._newest.items())
+        return not self._behind
+
+    def take(self, response: view_pb2.SubscribeResponseView) -> Iterator[None]:
+        """Take a response in, yielding now and then so that other work gets its turn.
+
+        Raises:
+            Renewed: subscribe again, at once.
+            Fault: the response breaks the protocol; subscribe again.
+        """
+        renewed = [started for started in response.started if not self._start(started)]
+        if renewed:
+            raise Renewed("the state service does not know the positions any more")
+        for gap in response.gaps:
+            self._pass_gap(gap)
+        yield from self._take_values(response.snapshots)
+        if response.updates or response.progress:
+            self._begin()
+        yield from self._take_updates(response.updates)
+        if response.HasField("source"):
+            self.source = response.source
+
+    # ------------------------------------------------------------------ beginnings
+
+    def _start(self, started: service_pb2.StreamStarted) -> bool:
+        """Note where a stream begins; return whether its position, if one was asked for, was worth something."""
+        info = started.info
+        asked = info.stream in self._asked
+        self._asked.discard(info.stream)
+        if not self._know(info):
+            return True
+        if asked and started.reason in NOT_RESUMED:
+            self._followed.discard(info.stream)
+            return False
+        self._newest[info.stream] = info.newest
+        if not started.recovered:
+            self._beginnings[info.stream] = Beginning(info.epoch, started.seq)
+        return True
+
+    def _know(self, info: stream_pb2.StreamInfo) -> bool:
+        """Return whether the stream can be followed; one that cannot is skipped, which is logged once."""
+        if info.stream in self._skipped:
+            return False
+        stream: Stream | None = self._hub.catalogue.get(info.stream)
+        if stream is None and info.message == CUSTOM:
+            stream = self._hub.find_stream(info.stream, info.type, keyed=info.keyed)
+        if stream is not None and stream.message == info.message and stream.keyed == info.keyed:
+            return True
+        log.warning("stream %r carries %s, which this version does not know: left out", info.stream, info.message)
+        self._skipped.add(info.stream)
+        return False
+
+    def _pass_gap(self, gap: service_pb2.Gap) -> None:
+        """Note that a stream goes on behind updates that will not come."""
+        if gap.stream in self._skipped or gap.stream in self._beginnings:
+            return
+        if gap.stream not in self._followed:
+            raise Fault(f"it told of a gap in stream {gap.stream!r}, which it had not started")
+        if gap.to > self._hub.histories[gap.stream].head:
+            self._beginnings[gap.stream] = Beginning(gap.epoch, gap.to)
+
+    def _take_values(self, snapshots: Iterable[bytes]) -> Iterator[None]:
+        """Keep the values that streams begin with, until all of them are there."""
+        for count, raw in enumerate(snapshots, 1):
+            view = view_pb2.UpdateView.FromString(raw)
+            beginning = self._beginnings.get(view.stream)
+            if beginning is not None:
+                values = beginning.values
+                values[view.key] = self._update(view, raw)
+                if len(values) > self._hub.limits.keys:
+                    del values[next(iter(values))]
+            if count % SLICE == 0:
+                yield
+
+    def _begin(self) -> None:
+        """Begin the streams whose beginning is known, all of it."""
+        beginnings, self._beginnings = self._beginnings, {}
+        for name, beginning in beginnings.items():
+            self._hub.begin(name, beginning.epoch, beginning.seq, beginning.values.values())
+            self._followed.add(name)
+        for epoch in {beginning.epoch for beginning in beginnings.values()} - {self._hub.epoch}:
+            self._hub.set_epoch(epoch)
+
+    # ------------------------------------------------------------------ updates
+
+    def _take_updates(self, updates: Iterable[bytes]) -> Iterator[None]:
+        for count, (view, raw) in enumerate(self._conflate(updates), 1):
+            self._take_update(view, raw)
+            if count % SLICE == 0:
+                yield
+
+    def _conflate(self, updates: Iterable[bytes]) -> list[tuple[view_pb2.UpdateView, bytes]]:
+        """Read the envelopes, and leave out what a newer update of a `latest` stream supersedes.
+
+        What the service replays is history that was asked for: it is not left out.
+        """
+        kept: list[tuple[view_pb2.UpdateView, bytes]] = []
+        seen: set[tuple[str, str]] = set()
+        for raw in reversed(list(updates)):
+            view = view_pb2.UpdateView.FromString(raw)
+            history = self._hub.histories.get(view.stream)
+            if history is not None and history.stream is not None and history.stream.delivery is Delivery.LATEST:
+                value = (view.stream, view.key)
+                if value in seen and view.seq > self._newest.get(view.stream, 0):
+                    self.counts.conflated += 1
+                    continue
+                seen.add(value)
+            kept.append((view, raw))
+        kept.reverse()
+        return kept
+
+    def _take_update(self, view: view_pb2.UpdateView, raw: bytes) -> None:
+        if view.stream in self._skipped:
+            return
+        if view.stream not in self._followed:
+            raise Fault(f"it sent an update of stream {view.stream!r}, which it had not started")
+        history = self._hub.histories[view.stream]
+        if view.epoch != history.epoch:
+            raise Fault(f"it went over to epoch {view.epoch!r} on stream {view.stream!r} without a word")
+        if view.seq <= history.head:
+            self.counts.repeats += 1
+            return
+        update = self._update(view, raw)
+        if update.stream.delivery is Delivery.EVERY and view.seq != history.head + 1:
+            raise Fault(f"it left out updates {history.head + 1} to {view.seq - 1} of stream {view.stream!r}")
+        self._hub.admit(update)
+        self.counts.updates += 1
+
+    def _update(self, view: view_pb2.UpdateView, raw: bytes) -> Update:
+        stream = self._hub.histories[view.stream].stream
+        assert stream is not None  # it was declared when it started
+        return Update(stream, view.epoch, view.seq, view.time_ms, raw, view.key, view.prev)

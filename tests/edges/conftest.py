@@ -1,0 +1,66 @@
+"""What tests of the WebSocket and HTTP edges share."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import pytest
+
+from tests.edges.rawclient import RawClient
+from tests.edges.rig import Options, Rig, serving
+from tests.edges.witness import Witness
+
+
+@pytest.fixture
+def options() -> Options:
+    """Return what the rig is made with; a test module has its own where it wants something else."""
+    return Options()
+
+
+@pytest.fixture
+async def rig(options: Options) -> AsyncIterator[Rig]:
+    """Serve."""
+    async with serving(options) as rig:
+        yield rig
+
+
+@pytest.fixture
+async def connect(rig: Rig) -> AsyncIterator[Callable[..., Awaitable[RawClient]]]:
+    """Return a function that opens a WebSocket and closes it at the end."""
+    clients = []
+
+    async def open_one(*args: object, **options: object) -> RawClient:
+        clients.append(await RawClient.connect(rig.port, *args, **options))
+        return clients[-1]
+
+    yield open_one
+    for client in clients:
+        client.hang_up()
+
+
+@pytest.fixture
+async def dial(rig: Rig) -> AsyncIterator[Callable[..., Awaitable[RawClient]]]:
+    """Return a function that opens a TCP connection and closes it at the end."""
+    clients = []
+
+    async def open_one(**options: object) -> RawClient:
+        clients.append(await RawClient.dial(rig.port, **options))
+        return clients[-1]
+
+    yield open_one
+    for client in clients:
+        client.hang_up()
+
+
+@pytest.fixture
+async def witness(rig: Rig) -> AsyncIterator[Witness]:
+    """Have another client read every block all the while, and judge at the end what it got."""
+    witness = Witness(rig)
+    await witness.begin()
+    yield witness
+    await witness.judge()
+
+
+@pytest.fixture(autouse=True)
+def nothing_unhandled(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Fail a test in which a handler raised what it should not: aiohttp only logs that."""
+    yield
+    assert [record.getMessage() for record in caplog.records if "nhandled" in record.getMessage()] == []
