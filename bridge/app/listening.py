@@ -6,6 +6,7 @@ from typing import Final
 from aiohttp import web
 
 from bridge.core.errors import StartError
+from bridge.edges.grpc.server import check_free
 from bridge.settings import Address
 
 BACKLOG: Final = 4096
@@ -18,6 +19,7 @@ async def start_site(runner: web.AppRunner, address: Address) -> web.BaseSite:
     Raises:
         StartError: the address is taken or cannot be listened on.
     """
+    await check_free(address)  # asyncio replaces a Unix socket that is in use
     site: web.BaseSite
     if address.path:
         site = web.UnixSite(runner, address.path, backlog=BACKLOG)

@@ -6,6 +6,7 @@ pending is joined into one buffer for all of them.
 """
 
 from collections.abc import Callable
+from typing import Final, Protocol
 
 from bridge.core.cursor import Cursor, Spec
 from bridge.core.history import History
@@ -19,6 +20,39 @@ Write = Callable[[bytes], object]
 SubscriptionKey = tuple[str, str | None]
 
 
+class Events(Protocol):
+    """What a reader is told besides updates; each returns the frames to send."""
+
+    def gap(self, cursor: Cursor, missed: Missed) -> list[bytes]:
+        """It will not get updates; the values that stand in follow."""
+
+    def renewed(self, cursor: Cursor) -> list[bytes]:
+        """A stream began anew in another epoch; its current value follows."""
+
+    def fell_behind(self, cursor: Cursor) -> list[bytes]:
+        """It does not read fast enough to stay live; `cursor` is furthest behind."""
+
+    def caught_up(self, cursor: Cursor) -> list[bytes]:
+        """It is live again."""
+
+
+class Silent:
+    """Tells nothing: the classic dialect has no frames for it."""
+
+    def gap(self, cursor: Cursor, missed: Missed) -> list[bytes]:
+        """Tell nothing."""
+        return []
+
+    def renewed(self, cursor: Cursor) -> list[bytes]:
+        """Tell nothing."""
+        return []
+
+    fell_behind = caught_up = renewed
+
+
+SILENT: Final = Silent()
+
+
 class Reader:
     """One client of the hub.
 
@@ -30,10 +64,12 @@ class Reader:
         served: number of the last sweep that reached it.
         blocked: whether its socket takes no more for now.
         queued: whether the hub will look at it in its next run.
-        on_gap: told of updates that it will not get; returns frames to send before the values that stand in.
+        behind: told that it fell behind, and not yet that it caught up: the cursor that was furthest behind.
+        fell: whether its socket was full since it was last live.
+        events: told what happens to it besides updates.
     """
 
-    __slots__ = ("audience", "blocked", "cursors", "format", "on_gap", "queued", "served", "write")
+    __slots__ = ("audience", "behind", "blocked", "cursors", "events", "fell", "format", "queued", "served", "write")
 
     def __init__(self, write: Write, format_: Format) -> None:
         self.write = write
@@ -43,7 +79,9 @@ class Reader:
         self.served = 0
         self.blocked = False
         self.queued = False
-        self.on_gap: Callable[[Cursor, Missed], list[bytes]] = no_frames
+        self.behind: Cursor | None = None
+        self.fell = False
+        self.events: Events = SILENT
 
     @property
     def specs(self) -> frozenset[Spec]:
@@ -53,6 +91,12 @@ class Reader:
     def form(self, spec: Spec) -> Form:
         """The form in which it gets the updates of a subscription."""
         return Form(self.format, spec.fields)
+
+    def delivered(self, cursor: Cursor) -> int:
+        """How many updates it was given through one of its cursors since the books began."""
+        if self.audience is None:
+            return cursor.delivered
+        return cursor.delivered + self.audience.tallies[cursor.spec.stream, cursor.spec.key].delivered
 
     def snapshots(self, cursor: Cursor, limit: int) -> list[bytes]:
         """Return the frames of the current values at a cursor: one, or one a key where it has every key."""
@@ -72,15 +116,10 @@ class Reader:
             bases = [history.base[cursor.spec.key]]
         else:
             bases = [update for update in history.base.values() if update.seq >= missed.first][-STAND_IN_LIMIT:]
-        frames = self.on_gap(cursor, missed)
+        frames = self.events.gap(cursor, missed)
         frames += [history.frame(update, form._replace(snapshot=True)) for update in bases[:-1]]
         frames += [update.standing_in(form, missed) for update in bases[-1:]]
         return frames
-
-
-def no_frames(_cursor: Cursor, _missed: Missed) -> list[bytes]:
-    """Say nothing of a gap beyond the snapshot that stands in."""
-    return []
 
 
 class Tally:

@@ -48,6 +48,18 @@ RESTARTING = Close(1012, "restarting", Retry.YES, "the sidecar restarts")
 OVERLOADED = Close(1013, "overloaded", Retry.YES, "the sidecar takes no more connections now")
 STALLED = Close(4004, "stalled", Retry.YES, "the client reads nothing or shows no life")
 BAD_MESSAGES = Close(4500, "bad_messages", Retry.NEVER, "too many bad messages in a row")
+NOT_ALLOWED = Close(4503, "not_allowed", Retry.NEVER, "the origin is not allowed")
 
-CLOSES = (GOING_AWAY, PROTOCOL_ERROR, WRONG_KIND, BAD_DATA, TOO_BIG, RESTARTING, OVERLOADED, STALLED, BAD_MESSAGES)
+CLOSES = (
+    GOING_AWAY,
+    PROTOCOL_ERROR,
+    WRONG_KIND,
+    BAD_DATA,
+    TOO_BIG,
+    RESTARTING,
+    OVERLOADED,
+    STALLED,
+    BAD_MESSAGES,
+    NOT_ALLOWED,
+)
 """Every close code that the sidecar sends, but for a client's own code, which is echoed."""

@@ -23,6 +23,9 @@ from bridge.core.update import Update
 READ_UPDATES = 64
 """How many updates of each stream a reader that catches up is given at once."""
 
+BEHIND_UPDATES = 100
+"""How far behind a reader must be, when its socket takes more again, to be told that it fell behind."""
+
 CATCH_UP_READERS = 64
 """How many readers that catch up are looked at in one run."""
 
@@ -175,8 +178,9 @@ class Hub:
         for cursor in reader.cursors.values():
             if cursor.history is history:
                 cursor.restart(history.head)
-                for frame in reader.snapshots(cursor, self.limits.count):
-                    reader.write(frame)
+                frames = reader.events.renewed(cursor) + reader.snapshots(cursor, self.limits.count)
+                if frames:
+                    reader.write(b"".join(frames))
 
     def set_epoch(self, epoch: str) -> None:
         """Begin an epoch: every stream that is not in it yet begins anew before its first update."""
@@ -266,6 +270,7 @@ class Hub:
     def block(self, reader: Reader) -> None:
         """Note that a reader's socket takes no more: it leaves its audience and waits."""
         reader.blocked = True
+        reader.fell = reader.fell or reader.audience is not None
         self._leave(reader)
 
     def unblock(self, reader: Reader) -> None:
@@ -340,7 +345,7 @@ class Hub:
 
     def _read_on(self, reader: Reader) -> None:
         """Give a reader that catches up what comes next, or make it live."""
-        frames: list[bytes] = []
+        frames = self._tell_behind(reader)
         for cursor in reader.cursors.values():
             if missed := cursor.pass_gap():
                 frames += reader.stand_in(cursor, missed)
@@ -352,9 +357,29 @@ class Hub:
         if reader.blocked:
             return
         if reader.cursors and all(cursor.at == cursor.history.cut for cursor in reader.cursors.values()):
-            self._join(reader)
+            self._tell_live(reader)
+            if not reader.blocked:
+                self._join(reader)
         elif reader.cursors:
             self._enqueue(reader)
+
+    @staticmethod
+    def _tell_behind(reader: Reader) -> list[bytes]:
+        """Tell a reader that was live, once, that it is far behind."""
+        if not reader.fell or reader.behind is not None or not reader.cursors:
+            return []
+        furthest = max(reader.cursors.values(), key=lambda cursor: cursor.history.head - cursor.at)
+        if furthest.history.head - furthest.at < BEHIND_UPDATES:
+            return []
+        reader.behind = furthest
+        return reader.events.fell_behind(furthest)
+
+    @staticmethod
+    def _tell_live(reader: Reader) -> None:
+        """Tell a reader that was told that it fell behind that it is live again."""
+        behind, reader.behind, reader.fell = reader.behind, None, False
+        if behind is not None and (frames := reader.events.caught_up(behind)):
+            reader.write(b"".join(frames))
 
     def _enqueue(self, reader: Reader) -> None:
         if not reader.queued and not reader.blocked:

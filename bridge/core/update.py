@@ -9,16 +9,19 @@ from typing import NamedTuple
 
 import msgspec
 
-from bridge.core.frames import text_frame
+from bridge.core.frames import Opcode, frame, text_frame
 from bridge.core.position import Position
 from bridge.core.streams import Stream
-from generated.theblock.state.v1 import update_pb2
+from generated.theblock.state.v1 import frames_pb2, update_pb2
 
 OVERHEAD_BYTES = 600
 """What an update costs in memory beside its bytes (measured with sys.getsizeof over its parts on Python 3.11)."""
 
 UPDATES_TAG = b"\x22"
 """Key of field 4, length-delimited: `updates` of SubscribeResponse."""
+
+UPDATE_TAG, SNAPSHOT_TAG = b"\x0a", b"\x12"
+"""Keys of fields 1 and 2, length-delimited: `update` and `snapshot` of ServerFrame; `update` of SnapshotFrame is 1 too."""
 
 SAFE_INTEGER = 2**53 - 1
 
@@ -31,6 +34,7 @@ class Format(IntEnum):
     JSON = 0  # a text frame
     JSON_INT64_STRING = 1  # a text frame; 64-bit integers are strings
     RESPONSE = 2  # a field of SubscribeResponse: the bytes it arrived as
+    PROTO = 3  # a binary frame with a ServerFrame: the bytes it arrived as
 
 
 class Form(NamedTuple):
@@ -87,20 +91,34 @@ class Update:
 
     def frame(self, form: Form) -> bytes:
         """Return it encoded as `form`; made at the first call, kept for the others."""
-        frame = self._frames.get(form)
-        if frame is None:
-            frame = self._frames[form] = self._encode(form)
-            self.size_bytes += len(frame)
-        return frame
+        encoded = self._frames.get(form)
+        if encoded is None:
+            encoded = self._frames[form] = self._encode(form)
+            self.size_bytes += len(encoded)
+        return encoded
 
     def standing_in(self, form: Form, missed: Missed) -> bytes:
         """Return the frame that repeats it as a snapshot and says what it stands in for."""
-        return text_frame(self.json(form._replace(snapshot=True), missed))
+        return self._encode(form._replace(snapshot=True), missed)
 
-    def _encode(self, form: Form) -> bytes:
-        if form.format is Format.RESPONSE:
-            return UPDATES_TAG + varint(len(self.raw)) + self.raw
-        return text_frame(self.json(form))
+    def _encode(self, form: Form, missed: Missed | None = None) -> bytes:
+        match form.format:
+            case Format.RESPONSE:
+                return UPDATES_TAG + varint(len(self.raw)) + self.raw
+            case Format.PROTO:
+                return frame(Opcode.BINARY, self._server_frame(form, missed))
+            case _:
+                return text_frame(self.json(form, missed))
+
+    def _server_frame(self, form: Form, missed: Missed | None) -> bytes:
+        """Return a ServerFrame: written by hand around the bytes that arrived, which stay as they are."""
+        update = UPDATE_TAG + varint(len(self.raw)) + self.raw
+        if not form.snapshot:
+            return update
+        if missed is not None:
+            note = frames_pb2.SnapshotFrame(missed=missed_range(missed))
+            update += note.SerializeToString()
+        return SNAPSHOT_TAG + varint(len(update)) + update
 
     def json(self, form: Form, missed: Missed | None = None) -> bytes:
         """Return the JSON message, envelope and data."""
@@ -138,6 +156,13 @@ class Update:
         if form.fields is not None:
             data = {name: value for name, value in data.items() if name in form.fields}
         return encode_json(data)
+
+
+def missed_range(missed: Missed) -> frames_pb2.MissedRange:
+    """Return the message for a range of missed updates."""
+    message = frames_pb2.MissedRange(to=missed.last)
+    setattr(message, "from", missed.first)  # a keyword of Python
+    return message
 
 
 def long_integers_as_strings(value: object) -> object:

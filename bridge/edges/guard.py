@@ -14,6 +14,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
+FOREIGN_ORIGIN = web.RequestKey("FOREIGN_ORIGIN", str)
+"""Key of a request to a path that explains itself why the origin is not allowed: the sentence."""
+
 SERVER = "theblock-bridge"
 """The Server header: no versions, which would tell an attacker what to try."""
 
@@ -29,25 +32,33 @@ HEADERS = {
 class Guard:
     """The check of Host and Origin."""
 
-    def __init__(self, hosts: Iterable[str] = (), origins: Iterable[str] = ()) -> None:
+    def __init__(
+        self, hosts: Iterable[str] = (), origins: Iterable[str] = (), explaining: Iterable[str] = ("/ws",)
+    ) -> None:
         """Allow loopback names at any port, and more.
 
         Args:
             hosts: host names without ports, in lower case; `*` allows any.
             origins: origins like https://example.org, in lower case; `*` allows any.
+            explaining: paths whose handlers refuse a foreign origin themselves, in a way that a browser can read.
         """
+        self._explaining = frozenset(explaining)
         self._hosts = {host.lower() for host in hosts}
         self._origins = {origin.lower().rstrip("/") for origin in origins}
 
-    def refusal(self, request: web.BaseRequest) -> str | None:
-        """Return one sentence on why a request is refused, None if it is not."""
+    def foreign_host(self, request: web.BaseRequest) -> str | None:
+        """Return one sentence on why the Host of a request is refused, None if it is not."""
         host = host_name(request.headers.get(hdrs.HOST, ""))
-        if host not in LOOPBACK | self._hosts and "*" not in self._hosts:
-            return f"the host {host!r} is not allowed: use a loopback name, or add it to the setting allowed_hosts"
+        if host in LOOPBACK | self._hosts or "*" in self._hosts:
+            return None
+        return f"the host {host!r} is not allowed: use a loopback name, or add it to the setting allowed_hosts"
+
+    def foreign_origin(self, request: web.BaseRequest) -> str | None:
+        """Return one sentence on why the Origin of a request is refused, None if it is not."""
         origin = request.headers.get(hdrs.ORIGIN)
-        if origin is not None and not self.allows_origin(origin):
-            return f"the origin {origin[:200]!r} is not allowed: add it to the setting allowed_origins"
-        return None
+        if origin is None or self.allows_origin(origin):
+            return None
+        return f"the origin {origin[:200]!r} is not allowed: add it to the setting allowed_origins"
 
     def allows_origin(self, origin: str) -> bool:
         """Whether pages of an origin may talk to us."""
@@ -60,7 +71,11 @@ class Guard:
 
         @web.middleware
         async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-            refusal = self.refusal(request)
+            refusal = self.foreign_host(request)
+            if refusal is None and (refusal := self.foreign_origin(request)) is not None:
+                if request.path in self._explaining:
+                    request[FOREIGN_ORIGIN] = refusal
+                    return await answer(request, handler)
             if refusal is not None:
                 response: web.StreamResponse = error_response(403, "FORBIDDEN", refusal)
             elif request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:

@@ -1,27 +1,31 @@
-"""The WebSocket edge: handshakes on GET /ws, the connections that are open, their liveness and their end."""
+"""The WebSocket edge: the connections on GET /ws, their dialects, their liveness and their end."""
 
 import asyncio
-import base64
-import binascii
-import hashlib
+import secrets
 from contextlib import suppress
+from functools import partial
 from random import random
 
-from aiohttp import hdrs, web
-from multidict import CIMultiDictProxy
+from aiohttp import web
 
+from bridge import __version__
 from bridge.core.codes import RESTARTING, Close
 from bridge.core.hub import Hub
 from bridge.core.limits import Limits
-from bridge.core.streams import NAME, NAME_RULE
+from bridge.core.session import Session
 from bridge.core.update import Format
+from bridge.core.v1 import Greeting, V1ProtoSession, V1Session
 from bridge.edges.guard import SERVER, error_response
-from bridge.edges.wire import Patience, Wire
-
-GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-"""RFC 6455, section 1.3."""
-
-VERSION = "13"
+from bridge.edges.handshake import (
+    RETRY_SECONDS,
+    Refusal,
+    accept_headers,
+    find_refusal,
+    subprotocol,
+    wanted_format,
+    wanted_streams,
+)
+from bridge.edges.wire import MakeSession, Patience, Wire
 
 CHECK_SECONDS = 1.0
 """How often connections are checked for life, at least."""
@@ -42,65 +46,60 @@ class WebSocketEdge:
         self._patience = patience
         self._connection_limit = connection_limit
         self._draining = False
+        self._status = hub.status
         self.wires: dict[Wire, None] = {}
         self.accepted = self.refused = 0
+        hub.listen(self._notice)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer a handshake, then wait until the connection is gone. Cancelling it aborts the connection."""
-        refusal = self._refusal(request)
+        room = not self._draining and len(self.wires) < self._connection_limit
+        refusal = find_refusal(request, room=room)
         transport = request.transport
-        if refusal is not None or transport is None:
+        if transport is None:
+            return error_response(400, "BAD_REQUEST", "the connection is gone")
+        if refusal is not None:
             self.refused += 1
-            return refusal or error_response(400, "BAD_REQUEST", "the connection is gone")
-        response = web.StreamResponse(
-            status=101,
-            headers={
-                hdrs.UPGRADE: "websocket",
-                hdrs.CONNECTION: "Upgrade",
-                hdrs.SEC_WEBSOCKET_ACCEPT: accept_key(request.headers[hdrs.SEC_WEBSOCKET_KEY]),
-                hdrs.SERVER: SERVER,
-            },
-        )
+            if refusal.close is None or subprotocol(request) is None or "Origin" not in request.headers:
+                return refusal.response
+        response = web.StreamResponse(status=101, headers=accept_headers(request))
         await response.prepare(request)
         if transport.is_closing():
             return response
-        wire = Wire(transport, self._hub, self._limits, self._patience, wanted_format(request))
+        format_ = wanted_format(request)
+        wire = Wire(transport, self._hub, self._limits, self._patience, format_, self._dialect(request, format_))
         self.wires[wire] = None
-        self.accepted += 1
         try:
-            wire.open(wanted_streams(request))
+            self._begin(wire, request, refusal)
             await wire.closed
         finally:
             del self.wires[wire]
             transport.abort()
         return response
 
-    def _refusal(self, request: web.Request) -> web.Response | None:
-        """Return the answer to a handshake that fails: a sentence that says what to fix."""
-        headers = request.headers
-        if headers.get(hdrs.UPGRADE, "").lower() != "websocket" or "upgrade" not in tokens(headers, hdrs.CONNECTION):
-            response = error_response(
-                426, "UPGRADE_REQUIRED", 'this is a WebSocket: send "Connection: Upgrade" and "Upgrade: websocket"'
-            )
-            response.headers[hdrs.UPGRADE] = "websocket"
-            return response
-        if headers.get(hdrs.SEC_WEBSOCKET_VERSION, "") != VERSION:
-            response = error_response(426, "UPGRADE_REQUIRED", "Sec-WebSocket-Version must be 13")
-            response.headers[hdrs.SEC_WEBSOCKET_VERSION] = VERSION
-            return response
-        if not valid_key(headers.get(hdrs.SEC_WEBSOCKET_KEY, "")):
-            return error_response(400, "BAD_REQUEST", "Sec-WebSocket-Key must be 16 bytes in base64, 24 characters")
-        if hdrs.SEC_WEBSOCKET_PROTOCOL in headers:
-            return error_response(
-                400, "UNKNOWN_SUBPROTOCOL", "none of the subprotocols offered is known; offer none", known=[]
-            )
-        if (wrong := wrong_query(request)) is not None:
-            return error_response(400, "BAD_REQUEST", wrong)
-        if self._draining or len(self.wires) >= self._connection_limit:
-            response = error_response(503, "OVERLOADED", "no more connections are taken now; retry later")
-            response.headers[hdrs.RETRY_AFTER] = "1"
-            return response
-        return None
+    def _begin(self, wire: Wire, request: web.Request, refusal: Refusal | None) -> None:
+        if refusal is not None and refusal.close is not None:
+            close = refusal.close
+            wire.close(close, close.meaning, **({"retry_after_ms": RETRY_SECONDS * 1000} if close.code == 1013 else {}))
+            return
+        self.accepted += 1
+        wire.open(wanted_streams(request))
+
+    def _dialect(self, request: web.Request, format_: Format) -> MakeSession:
+        """Return what makes the session of the dialect that the client asks for."""
+        if subprotocol(request) is None:
+            return Session
+        interval_ms = round(self._patience.ping_interval_seconds * 1000)
+        greeting = Greeting(secrets.token_hex(8), SERVER, __version__, interval_ms)
+        return partial(V1ProtoSession if format_ is Format.PROTO else V1Session, greeting=greeting)
+
+    def _notice(self) -> None:
+        """Tell every connection when the state of what feeds the hub has changed."""
+        status = self._hub.status
+        if (status.state, status.since_ms) != (self._status.state, self._status.since_ms):
+            self._status = status
+            for wire in list(self.wires):
+                wire.tell_upstream(status)
 
     async def check_forever(self) -> None:
         """Check the connections for life, about once a second, in slices. Runs until cancelled."""
@@ -124,7 +123,7 @@ class WebSocketEdge:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         for number, wire in enumerate(list(self.wires)):
-            wire.close(close, close.meaning, retry_after_ms=round(1000 * seconds * random()))
+            wire.send_away(close, round(1000 * seconds * random()))
             if number % 100 == 99:
                 await asyncio.sleep(0)
         gone = [wire.closed for wire in self.wires]
@@ -133,41 +132,3 @@ class WebSocketEdge:
                 await asyncio.wait(gone, timeout=max(0.0, deadline - loop.time()))
         for wire in list(self.wires):
             wire.abort()
-
-
-def accept_key(key: str) -> str:
-    """Return the answer to a Sec-WebSocket-Key (RFC 6455, section 4.2.2)."""
-    return base64.b64encode(hashlib.sha1(key.strip().encode() + GUID, usedforsecurity=False).digest()).decode()
-
-
-def valid_key(key: str) -> bool:
-    """Whether a Sec-WebSocket-Key is 16 bytes in base64."""
-    try:
-        return len(base64.b64decode(key.strip(), validate=True)) == 16
-    except (binascii.Error, ValueError):
-        return False
-
-
-def tokens(headers: CIMultiDictProxy[str], name: str) -> set[str]:
-    """Return the comma-separated tokens of a header, in lower case."""
-    return {token.strip().lower() for value in headers.getall(name, ()) for token in value.split(",")}
-
-
-def wanted_format(request: web.Request) -> Format:
-    """Return the format that the URL asks for."""
-    return Format.JSON_INT64_STRING if request.query.get("int64") == "string" else Format.JSON
-
-
-def wanted_streams(request: web.Request) -> list[str]:
-    """Return the streams that the URL subscribes to."""
-    return [name for names in request.query.getall("subscribe", []) for name in names.split(",") if name]
-
-
-def wrong_query(request: web.Request) -> str | None:
-    """Return one sentence on what is wrong with the query of the URL, None if nothing is."""
-    if request.query.get("int64", "string") not in ("string", "number"):
-        return "int64 must be string or number"
-    for name in wanted_streams(request):
-        if not NAME.fullmatch(name):
-            return f"subscribe names the stream {name[:80]!r}; a name matches {NAME_RULE}"
-    return None

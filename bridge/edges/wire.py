@@ -8,6 +8,7 @@ and every close code and reason is ours.
 import asyncio
 import socket
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -15,7 +16,7 @@ from bridge.core.audience import Reader
 from bridge.core.codes import STALLED, Close
 from bridge.core.errors import FrameError
 from bridge.core.frames import Decoder, Frame, Opcode, close_frame, close_reason, frame, parse_close
-from bridge.core.hub import Hub
+from bridge.core.hub import Hub, Status
 from bridge.core.limits import Limits
 from bridge.core.session import Effect, Send, Session
 from bridge.core.update import Format
@@ -25,6 +26,8 @@ CLOSE_SECONDS = 2.0
 
 DISCARD_BYTES = 64 << 20
 """How much of a peer is thrown away while it is awaited to hang up."""
+
+MakeSession = Callable[[Hub, Reader, Limits], Session]
 
 PING = frame(Opcode.PING, b"")
 
@@ -61,8 +64,25 @@ class Wire(asyncio.Protocol):
         "_pinged", "_reader", "_received", "_session", "_stalled_since", "_transport", "closed", "opened",
     )  # fmt: skip
 
-    def __init__(self, transport: asyncio.Transport, hub: Hub, limits: Limits, patience: Patience, format_: Format):
-        """Take over a connection: from here on aiohttp sees of it only that it is lost."""
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        hub: Hub,
+        limits: Limits,
+        patience: Patience,
+        format_: Format,
+        make_session: MakeSession = Session,
+    ) -> None:
+        """Take over a connection: from here on aiohttp sees of it only that it is lost.
+
+        Args:
+            transport: of the connection, the handshake done.
+            hub: whose streams are served.
+            limits: of what the client may ask for.
+            patience: how long the client is waited for.
+            format_: of the frames.
+            make_session: makes the session of the dialect that was agreed on.
+        """
         self._loop = asyncio.get_running_loop()
         self._transport = transport
         self._handler = transport.get_protocol()
@@ -71,7 +91,7 @@ class Wire(asyncio.Protocol):
         self._decoder = Decoder(limits.message_bytes)
         self._received: deque[Frame] = deque()  # their turn has not come
         self._reader = Reader(transport.write, format_)
-        self._session = Session(hub, self._reader, limits)
+        self._session = make_session(hub, self._reader, limits)
         self._closing = False
         self._discarded = 0
         self.closed: asyncio.Future[None] = self._loop.create_future()
@@ -178,6 +198,17 @@ class Wire(asyncio.Protocol):
         self._transport.resume_reading()
         self._loop.call_later(CLOSE_SECONDS, self._transport.abort)
 
+    def tell_upstream(self, status: Status) -> None:
+        """Tell that the state of what feeds the hub has changed."""
+        if not self._closing:
+            self._apply(self._session.tell_upstream(status))
+
+    def send_away(self, close: Close, retry_after_ms: int) -> None:
+        """Tell when to come back, and close."""
+        if not self._closing:
+            self._apply(self._session.tell_going_away(retry_after_ms, close.meaning))
+            self.close(close, close.meaning, retry_after_ms=retry_after_ms)
+
     def abort(self) -> None:
         """Drop the connection at once."""
         self._transport.abort()
@@ -198,6 +229,7 @@ class Wire(asyncio.Protocol):
         """
         if self._closing:
             return
+        self._apply(self._session.tick(self._hub.clock_ms()))
         if self._stalled_since is not None:
             self._check_stall(now)
         elif self._pinged:

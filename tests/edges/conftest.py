@@ -24,11 +24,12 @@ async def rig(options: Options) -> AsyncIterator[Rig]:
 
 @pytest.fixture
 async def connect(rig: Rig) -> AsyncIterator[Callable[..., Awaitable[RawClient]]]:
-    """Return a function that opens a WebSocket and closes it at the end."""
+    """Return a function that opens a WebSocket and closes it at the end; the oracle judges those with a name."""
     clients = []
 
-    async def open_one(*args: object, **options: object) -> RawClient:
+    async def open_one(*args: object, name: str = "", **options: object) -> RawClient:
         clients.append(await RawClient.connect(rig.port, *args, **options))
+        clients[-1].judged = rig.oracle.client(name) if name else None
         return clients[-1]
 
     yield open_one
@@ -56,7 +57,10 @@ async def witness(rig: Rig) -> AsyncIterator[Witness]:
     witness = Witness(rig)
     await witness.begin()
     yield witness
-    await witness.judge()
+    try:
+        await witness.judge()
+    finally:
+        witness.end()
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ import socket
 import struct
 from typing import NamedTuple
 
+from tests import oracle
 from tests.edges.rig import within
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
@@ -120,6 +121,7 @@ class RawClient:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.buffer = bytearray()
+        self.judged: oracle.Client | None = None  # who is told what it says and gets
 
     @classmethod
     async def dial(cls, port: int, *, receive_buffer_bytes: int = 0) -> "RawClient":
@@ -179,6 +181,8 @@ class RawClient:
 
     async def send_text(self, text: str | bytes) -> None:
         """Send a text message."""
+        if self.judged:
+            self.judged.sent(text)
         await self.send(frame(TEXT, text if isinstance(text, bytes) else text.encode()))
 
     async def ask(self, value: object) -> None:
@@ -218,6 +222,8 @@ class RawClient:
                 assert not self.buffer, "the last frame is not whole"
                 raise
         del self.buffer[: read[1]]
+        if self.judged and read[0].opcode == TEXT:
+            self.judged.received(read[0].payload)
         return read[0]
 
     async def read_json(self) -> dict:

@@ -1,6 +1,7 @@
 """A small sidecar in this process: hub, origin, guard, WebSocket and HTTP edges on a free port."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -20,7 +21,9 @@ from bridge.edges.http import HttpEdge
 from bridge.edges.websocket import WebSocketEdge
 from bridge.edges.wire import Patience
 from bridge.ops.metrics import Metrics, hub_rows
+from bridge.core.update import Update
 from generated.theblock.state.v1 import block_pb2, metrics_pb2
+from tests.oracle import Oracle
 
 T = TypeVar("T")
 
@@ -70,6 +73,8 @@ class Rig:
         self.app = web.Application(middlewares=[options.guard.middleware])
         self.app.add_routes([*self.http.routes(), web.get("/ws", self.edge.handle)])
         self.port = 0
+        self.oracle = Oracle()
+        self.keep_up: list[Callable[[], int]] = []  # each returns the height that somebody has read
 
     def begin(self) -> None:
         """Be what a source is when it has reached the node."""
@@ -82,19 +87,33 @@ class Rig:
 
     def block(self, height: int, **members: object) -> None:
         """Publish a block."""
-        self.origin.publish(block_pb2.BlockUpdate(height=height, hash=height.to_bytes(32, "big"), **members))
+        update = self.origin.publish(block_pb2.BlockUpdate(height=height, hash=height.to_bytes(32, "big"), **members))
+        self.log(update, "block_update", {"height": height, "hash": f"0x{height:064x}"} | members)
 
     async def blocks(self, number: int) -> None:
-        """Publish blocks, each one higher than the last, and let the loop run now and then."""
+        """Publish blocks, each one higher than the last, no faster than who must keep up can read."""
         first = self.hub.histories["block_updates"].head
-        for index in range(number):
-            self.block(first + index + 1)
-            if index % CHUNK == CHUNK - 1:
+        for height in range(first + 1, first + number + 1):
+            self.block(height)
+            if height % CHUNK == 0:
                 await asyncio.sleep(0)
+                await until(lambda: all(height - read() < 5 * CHUNK for read in self.keep_up), "they keep up")  # noqa: B023
 
     def values(self, height: int) -> None:
         """Publish metrics."""
-        self.origin.publish(metrics_pb2.MetricsUpdate(tps=1.5, block_height=height))
+        update = self.origin.publish(metrics_pb2.MetricsUpdate(tps=1.5, block_height=height))
+        unknown = dict.fromkeys(("fees", "latencyMs", "peers", "issuance"))
+        self.log(update, "metrics_update", {"tps": 1.5, "blockHeight": height} | unknown)
+
+    def tick(self, number: int, text: str = "") -> None:
+        """Publish on a custom stream."""
+        data = {"number": number, "text": text}
+        self.log(self.origin.publish_custom("ticks", "tick", json.dumps(data).encode()), "tick", data)
+
+    def log(self, update: Update, type_: str, data: Mapping[str, object]) -> None:
+        """Have the oracle know what was published."""
+        position = {"stream": update.stream.name, "epoch": update.epoch, "seq": update.seq, "time": update.time_ms}
+        self.oracle.published({"type": type_, "data": data} | position)
 
     def holds_nothing(self) -> bool:
         """Whether no trace of any client is left."""

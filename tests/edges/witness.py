@@ -25,6 +25,7 @@ class Witness:
         )
         await self.client.pong()
         self.task = asyncio.create_task(self.read())
+        self.rig.keep_up.append(lambda: self.updates[-1]["data"]["height"] if self.updates else self.start)
 
     async def read(self) -> None:
         """Read until there is no more."""
@@ -48,9 +49,12 @@ class Witness:
             "the witness gets the last block",
         )
         if self.task.done():
-            self.task.result()
+            self.task.result()  # raises what it raised
         assert not self.ended, "the witness was sent away"
         assert [update["seq"] for update in self.updates] == list(range(self.start + 1, head + 1))
         assert all(update["type"] == "block_update" and "snapshot" not in update for update in self.updates)
+
+    def end(self) -> None:
+        """Close the connection."""
         self.task.cancel()
         self.client.hang_up()

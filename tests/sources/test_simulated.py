@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bridge.core.history import HistoryLimits
 from bridge.core.hub import Hub, State
 from bridge.core.origin import Origin
 from bridge.core.streams import Catalogue
@@ -87,10 +88,10 @@ class FakeTime:
         await asyncio.sleep(0)
 
 
-def new_origin(clock_ms: Callable[[], int] = lambda: START_MS) -> Origin:
+def new_origin(clock_ms: Callable[[], int] = lambda: START_MS, keys: int = 1000) -> Origin:
     """An origin whose epochs are e1, e2 and so on."""
     numbers = iter(range(1, 1000))
-    hub = Hub(Catalogue(), clock_ms=clock_ms, schedule=lambda: None)
+    hub = Hub(Catalogue(), clock_ms=clock_ms, schedule=lambda: None, limits=HistoryLimits(keys=keys))
     return Origin(hub, new_epoch=lambda: f"e{next(numbers)}")
 
 
@@ -490,3 +491,12 @@ async def test_another_chain_begins_an_epoch() -> None:
         client.take(block)
     client.check_links()
     assert client.blocks[0].hash == of_type(payloads(8, 1), BlockUpdate)[0].hash
+
+
+async def test_fewer_keys_than_accounts_leave_accounts_out_and_end_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    origin, fake = new_origin(keys=5), FakeTime()
+    async with running(SimulatedSource(8, 1.0, clock=fake.clock, sleep=fake.sleep), origin):
+        await until(lambda: height_of(origin) >= PAST_BLOCKS + 20)
+    assert len(origin.hub.histories["account"].latest) == 5
+    assert len(caplog.records) == 1
+    assert "5 keys" in caplog.records[0].getMessage()

@@ -6,8 +6,8 @@ import socket
 import stat
 from collections.abc import Sequence
 from dataclasses import replace
-from types import TracebackType
 from pathlib import Path
+from types import TracebackType
 from typing import Protocol, Self
 
 import grpc

@@ -136,7 +136,7 @@ class Subscription:
         for name in [name for name in self._waiting if name in declared]:
             parts += self._begin(declared[name], self._waiting.pop(name))
         if self._all and len(self._cursors) < len(declared):
-            for name in declared.keys() - self._cursors.keys():
+            for name in [name for name in declared if name not in self._cursors]:
                 parts += self._begin(declared[name], self._all_start)
         return parts
 

@@ -236,4 +236,4 @@ class Follower:
 
     def _end_search(self, newest: int) -> None:
         self._searching = False
-        self.at = newest if self.tip >= 0 else max(-1, newest - self._backfill)
+        self.at = min(newest, self.tip) if self.tip >= 0 else max(-1, newest - self._backfill)

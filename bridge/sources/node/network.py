@@ -18,16 +18,18 @@ ACTIVE_SECONDS = 30.0
 """A peer heard of within this time is active."""
 
 
-class _Counters(msgspec.Struct):
+class Counters(msgspec.Struct):
+    """What a peer counts: bytes_sent to it, and last_updated, Unix seconds of the node's clock."""
+
     bytes_sent: int
     last_updated: int
 
 
 class Peer(msgspec.Struct):
-    """A peer as the node shows it: bytes_sent counts, last_updated is Unix seconds of the node's clock."""
+    """A peer as the node shows it."""
 
     peer_id: str
-    metrics: _Counters
+    metrics: Counters
 
 
 _decode_peers = msgspec.json.Decoder(list[Peer]).decode

@@ -1,0 +1,167 @@
+"""The v1 dialect: every request answered, and a client told what it could not know from updates alone.
+
+`theblock.v1.json` speaks JSON-RPC 2.0 in text frames, `theblock.v1.proto` protobuf in binary ones.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from bridge.core import binary
+from bridge.core.audience import Reader
+from bridge.core.codes import ErrorCode
+from bridge.core.cursor import Cursor
+from bridge.core.errors import RequestError
+from bridge.core.frames import Opcode, text_frame
+from bridge.core.hub import Hub, State, Status
+from bridge.core.limits import Limits
+from bridge.core.pages import Reason
+from bridge.core.session import TOLERATED, Effect, Request, Send, Session
+from bridge.core.update import Format, Missed, encode_json
+
+PROGRESS_MS = 15_000
+"""How often a client is told how far streams have come without a delivery to it."""
+
+
+class Greeting(NamedTuple):
+    """What the welcome frame says of the server."""
+
+    session: str  # a name of the connection, for logs
+    server: str
+    version: str
+    ping_interval_ms: int
+
+
+class V1Session(Session):
+    """One client's session in theblock.v1.json."""
+
+    __slots__ = ("_greeting", "_progress_ms", "_told")
+
+    def __init__(self, hub: Hub, reader: Reader, limits: Limits, greeting: Greeting) -> None:
+        super().__init__(hub, reader, limits)
+        reader.events = self
+        self._greeting = greeting
+        self._progress_ms = hub.clock_ms() + PROGRESS_MS
+        self._told: dict[str, tuple[str, int, int]] = {}  # by stream: epoch and head as told, deliveries until then
+
+    def open(self, streams: list[str]) -> list[Effect]:
+        """Say welcome, tell if the streams do not follow the node, and begin with subscriptions named in the URL."""
+        effects: list[Effect] = [Send(self._event("welcome", self._welcome()))]
+        if self._hub.status.state is not State.LIVE:
+            effects += self.tell_upstream(self._hub.status)
+        if streams:
+            effects += self._rpc({"jsonrpc": "2.0", "method": "state_stream.subscribe", "params": streams})
+        return effects
+
+    def _welcome(self) -> dict[str, object]:
+        histories = self._hub.histories.values()
+        return {
+            **self._greeting._asdict(),
+            "format": "proto" if self._reader.format is Format.PROTO else "json",
+            "max_message_bytes": self._limits.message_bytes,
+            "streams": [history.name for history in histories if history.stream is not None],
+        }
+
+    def _request(self, request: Request) -> list[Effect]:
+        return self._rpc(request)
+
+    def _refusal(self, error: RequestError, request: Request) -> bytes:
+        return text_frame(encode_json({"jsonrpc": "2.0", "error": error.to_object(), "id": None}))
+
+    # ------------------------------------------------------------------ what happens without a request
+
+    def tell_upstream(self, status: Status) -> list[Effect]:
+        """Tell the state of what feeds the hub."""
+        return [Send(self._event("upstream", {"state": status.state.value, "since": status.since_ms}))]
+
+    def tell_going_away(self, retry_after_ms: int, reason: str) -> list[Effect]:
+        """Tell that the connection will be closed, and when to come back."""
+        return [Send(self._event("going_away", {"retry_after_ms": retry_after_ms, "reason": reason}))]
+
+    def tick(self, now_ms: int) -> list[Effect]:
+        """Tell, every 15 s, how far the streams have come that moved without a delivery to this client."""
+        if now_ms < self._progress_ms:
+            return []
+        self._progress_ms = now_ms + PROGRESS_MS
+        positions = [row for stream in self._streams() if (row := self._moved(stream)) is not None]
+        return [Send(self._event("progress", {"positions": positions}))] if positions else []
+
+    def _streams(self) -> dict[str, list[Cursor]]:
+        """Return the cursors of each stream that the client is up to date with."""
+        streams: dict[str, list[Cursor]] = {}
+        if self._reader.audience is not None:
+            for cursor in self._reader.cursors.values():
+                streams.setdefault(cursor.history.name, []).append(cursor)
+        return streams
+
+    def _moved(self, stream: str) -> dict[str, object] | None:
+        cursors = self._streams()[stream]
+        history = cursors[0].history
+        delivered = sum(self._reader.delivered(cursor) for cursor in cursors)
+        before, now = self._told.get(stream), (history.epoch, history.cut, delivered)
+        self._told[stream] = now
+        start = min(cursor.start for cursor in cursors)
+        quiet = delivered == before[2] if before else delivered == 0
+        moved = (before[:2] if before else (history.epoch, start)) != now[:2]
+        return {"stream": stream, "epoch": history.epoch, "seq": history.cut} if quiet and moved else None
+
+    # ------------------------------------------------------------------ what the hub tells of this reader
+
+    def gap(self, cursor: Cursor, missed: Missed) -> list[bytes]:
+        """Name updates that this client will not get; the values that stand in follow."""
+        return [self._gap(cursor, missed.first, missed.last, Reason.TRIMMED)]
+
+    def renewed(self, cursor: Cursor) -> list[bytes]:
+        """Tell that a stream has begun anew, in another epoch; its current value follows."""
+        return [self._gap(cursor, 0, 0, Reason.EPOCH)]
+
+    def _gap(self, cursor: Cursor, first: int, last: int, reason: str) -> bytes:
+        key = {} if cursor.spec.key is None else {"key": cursor.spec.key}
+        place = {"stream": cursor.spec.stream, **key, "epoch": cursor.epoch}
+        return self._event("gap", {**place, "from": first, "to": last, "reason": reason})
+
+    def fell_behind(self, cursor: Cursor) -> list[bytes]:
+        """Tell that the client reads too slowly to stay live."""
+        stream = cursor.spec.stream
+        return [self._event("fell_behind", {"stream": stream, "seq": cursor.at, "head": cursor.history.head})]
+
+    def caught_up(self, cursor: Cursor) -> list[bytes]:
+        """Tell that it is live again."""
+        return [self._event("caught_up", {"stream": cursor.spec.stream, "seq": cursor.at})]
+
+
+class V1ProtoSession(V1Session):
+    """One client's session in theblock.v1.proto."""
+
+    __slots__ = ()
+
+    opcode = Opcode.BINARY
+    wrong_kind = "this connection speaks protobuf in binary frames"
+
+    def _message(self, payload: bytes) -> list[Effect]:
+        try:
+            request = binary.read_request(payload)
+        except RequestError as error:
+            return self._refuse(error, {})
+        if request["method"] == "ping":
+            return self._pong({"timestamp": request["params"]})
+        return self._rpc(request)
+
+    def _rpc(self, request: Request) -> list[Effect]:
+        try:
+            answer = self._methods.call(request.get("method"), request.get("params"))
+        except RequestError as error:
+            if "id" in request or error.code is ErrorCode.INVALID_REQUEST:
+                return self._refuse(error, request)
+            self._bad_in_a_row += error.code not in TOLERATED
+            return self._strikes()
+        self._bad_in_a_row = 0
+        effects: list[Effect] = []
+        if "id" in request:
+            effects.append(Send(binary.result_frame(answer.result, request["id"])))
+        return [*effects, *map(Send, answer.frames)]
+
+    def _event(self, kind: str, members: Mapping[str, object]) -> bytes:
+        return binary.event_frame(kind, members)
+
+    def _refusal(self, error: RequestError, request: Request) -> bytes:
+        return binary.error_frame(error, request.get("id"))

@@ -1,0 +1,142 @@
+"""Ends of connections: by the client, by the drain, by neither."""
+
+import asyncio
+
+import pytest
+
+from bridge.edges.wire import Patience
+from tests.edges.rawclient import CLOSE, PING, PONG, TEXT, Hung, frame
+from tests.edges.rig import Options, until, within
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1008, 1011, 1012, 3000, 4000, 4321, 4999])
+async def test_a_close_is_echoed_with_its_own_code(connect, code):
+    client = await connect()
+    await client.send(frame(CLOSE, code.to_bytes(2, "big") + b"because"))
+    assert await client.read() == (CLOSE, code.to_bytes(2, "big"))
+    with pytest.raises(Hung):
+        await client.read()
+
+
+async def test_an_empty_close_is_answered_with_1000(connect):
+    client = await connect()
+    await client.send(frame(CLOSE))
+    assert await client.read_close() == (1000, {})
+
+
+async def test_nothing_follows_the_clients_close(rig, connect, witness):
+    client = await connect("/ws?subscribe=block_updates")
+    await client.pong()
+    await client.send(frame(CLOSE) + frame(TEXT, b'{"type":"ping"}') + frame(PING, b"x") + b"\xff\xff\xff")
+    await until(lambda: len(rig.hub.readers) == 1, "it has let go of it")
+    await rig.blocks(10)
+    assert [received.opcode for received in await client.read_to_end()] == [CLOSE]
+
+
+async def test_what_was_asked_before_the_close_is_answered(connect):
+    client = await connect()
+    await client.send(frame(TEXT, b'{"type":"ping","timestamp":1}') + frame(CLOSE, b"\x0f\xa0"))
+    assert (await client.read_json())["timestamp"] == 1
+    assert await client.read_close() == (4000, {})
+
+
+async def test_a_client_that_goes_without_a_word_leaves_nothing(rig, connect, witness):
+    client = await connect("/ws?subscribe=block_updates")
+    await client.pong()
+    client.hang_up()
+    await until(lambda: len(rig.edge.wires) == 1, "only the witness is left")
+    await rig.blocks(10)
+
+
+async def test_a_client_that_sends_no_more_is_hung_up_on(rig, connect, witness):
+    client = await connect("/ws?subscribe=block_updates")
+    await client.pong()
+    client.sock.shutdown(1)
+    assert await client.read_to_end() == []
+    await until(lambda: len(rig.edge.wires) == 1, "only the witness is left")
+
+
+async def test_a_client_that_never_hangs_up_is_dropped(rig, connect, witness, monkeypatch):
+    monkeypatch.setattr("bridge.edges.wire.CLOSE_SECONDS", 0.1)
+    client = await connect()
+    await client.send(frame(CLOSE, b"\x0f\xa0"))
+    assert await client.read_close() == (4000, {})
+    await until(lambda: len(rig.edge.wires) == 1, "it is dropped")
+
+
+async def test_a_client_that_sends_for_ever_after_the_close_is_dropped(rig, connect, witness, monkeypatch):
+    monkeypatch.setattr("bridge.edges.wire.DISCARD_BYTES", 1 << 20)
+    client = await connect()
+    await client.send(frame(TEXT, size=1 << 40))
+    assert (await client.read_close())[0] == 1009
+    with pytest.raises(ConnectionError):
+        for _ in range(1000):
+            await client.send(bytes(1 << 16))
+
+
+async def test_a_drain_sends_everybody_away_with_a_time_of_its_own(rig, connect, dial):
+    clients = [await connect("/ws?subscribe=block_updates") for _ in range(20)]
+    draining = asyncio.create_task(rig.edge.drain(10))
+    times = []
+    for client in clients:
+        code, reason = await client.read_close()
+        assert (code, reason["error"]) == (1012, "restarting")
+        assert reason.keys() == {"error", "retry_after_ms", "message"}
+        assert 0 <= reason["retry_after_ms"] <= 10_000
+        times.append(reason["retry_after_ms"])
+    assert len(set(times)) > 10
+    refused = await (await dial()).shake()
+    assert (refused.status, refused.json()["error"]["code"]) == (503, "OVERLOADED")
+    assert "retry-after" in refused.headers
+    for client in clients:
+        await client.send(frame(CLOSE, b"\x03\xf4"))
+        client.hang_up()
+    await within(draining, 5)  # it does not wait until the time is over
+    await until(rig.holds_nothing, "nothing is left")
+
+
+async def test_a_drain_ends_in_time_whoever_does_not_hang_up(rig, connect):
+    clients = [await connect() for _ in range(5)]
+    await within(rig.edge.drain(0.2))
+    await until(rig.holds_nothing, "nothing is left")
+    assert [(await client.read_close())[0] for client in clients] == [1012] * 5
+
+
+async def test_updates_before_a_drain_arrive_before_its_close(rig, connect):
+    client = await connect("/ws?subscribe=block_updates")
+    await client.pong()
+    rig.block(1)
+    await asyncio.sleep(0)
+    draining = asyncio.create_task(rig.edge.drain(5))
+    assert (await client.read_json())["seq"] == 1
+    assert (await client.read_close())[0] == 1012
+    client.hang_up()
+    await within(draining)
+
+
+class TestLife:
+    @pytest.fixture
+    def options(self) -> Options:
+        return Options(patience=Patience(ping_interval_seconds=0.1, pong_timeout_seconds=0.6))
+
+    async def test_a_client_that_answers_no_ping_is_closed(self, rig, connect, witness):
+        client = await connect()
+        assert await client.read() == (PING, b"")
+        assert await client.read_close() == (4004, {"error": "stalled", "message": "no answer to a ping"})
+        client.hang_up()
+        await until(lambda: len(rig.edge.wires) == 1, "only the witness is left")
+
+    async def test_a_client_that_is_gone_without_a_trace_is_dropped(self, rig, connect, witness, monkeypatch):
+        monkeypatch.setattr("bridge.edges.wire.CLOSE_SECONDS", 0.1)
+        client = await connect("/ws?subscribe=block_updates")  # it neither reads nor writes from here on
+        await until(lambda: len(rig.edge.wires) == 1, "only the witness is left")
+        assert len(rig.hub.readers) == 1
+        assert [received.opcode for received in await client.read_to_end()][-1:] == [CLOSE]
+
+    async def test_any_traffic_is_life(self, connect, witness):
+        client = await connect()
+        half, rest = (ping := frame(PING, b"mine"))[:3], ping[3:]
+        for data in (frame(PONG), frame(TEXT, b'{"method":"session.stats"}'), half, rest, frame(PONG, b"other")):
+            while await client.read() != (PING, b""):
+                pass
+            await client.send(data)
