@@ -305,6 +305,8 @@ class Judge:
         if not concerned and not any(s.shared for s in subscriptions):
             self.wrong("repeated", f"{where}: was accounted for before")
         for subscription in concerned:
+            if subscription.at < 0:
+                subscription.begin(subscription.epoch, first - 1, told=False)
             self.pass_over(subscription, first - 1)
             updates = self.log.of(subscription.stream, subscription.epoch)
             range_ = [updates[seq] for seq in range(first, last + 1) if seq in updates]

@@ -139,7 +139,7 @@ def upstream_rows(upstream: UpstreamSource) -> list[Row]:
     counts = upstream.subscriptions
     return [
         counter("upstream_subscribes", "Subscribe calls to the state service.", lambda: counts.calls),
-        counter("upstream_reconnects", "Subscriptions that answered again after one was lost.", lambda: counts.reconnects),
+        counter("upstream_reconnects", "Subscriptions that answered again.", lambda: counts.reconnects),
         counter("upstream_repeats", "Updates dropped because they had come before.", lambda: counts.repeats),
         counter("upstream_conflated", "Updates of latest streams dropped for a newer one.", lambda: counts.conflated),
         counter("upstream_faults", "Times that the state service broke the protocol.", lambda: counts.faults),

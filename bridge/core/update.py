@@ -21,7 +21,7 @@ UPDATES_TAG = b"\x22"
 """Key of field 4, length-delimited: `updates` of SubscribeResponse."""
 
 UPDATE_TAG, SNAPSHOT_TAG = b"\x0a", b"\x12"
-"""Keys of fields 1 and 2, length-delimited: `update` and `snapshot` of ServerFrame; `update` of SnapshotFrame is 1 too."""
+"""Keys of fields 1 and 2, length-delimited: `update` and `snapshot` of ServerFrame; `update` of SnapshotFrame too."""
 
 SAFE_INTEGER = 2**53 - 1
 

@@ -72,10 +72,12 @@ class Guard:
         @web.middleware
         async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
             refusal = self.foreign_host(request)
-            if refusal is None and (refusal := self.foreign_origin(request)) is not None:
-                if request.path in self._explaining:
-                    request[FOREIGN_ORIGIN] = refusal
-                    return await answer(request, handler)
+            foreign = self.foreign_origin(request)
+            explained = request.method == hdrs.METH_GET and request.path in self._explaining
+            if refusal is None and foreign is not None and explained:
+                request[FOREIGN_ORIGIN] = foreign
+            else:
+                refusal = refusal or foreign
             if refusal is not None:
                 response: web.StreamResponse = error_response(403, "FORBIDDEN", refusal)
             elif request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
@@ -85,7 +87,7 @@ class Guard:
             if not response.prepared:
                 for name, value in HEADERS.items():
                     response.headers.setdefault(name, value)
-                if (origin := request.headers.get(hdrs.ORIGIN)) is not None and refusal is None:
+                if (origin := request.headers.get(hdrs.ORIGIN)) is not None and refusal is None and foreign is None:
                     response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
                     response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = "ETag, Retry-After"
             return response

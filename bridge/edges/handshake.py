@@ -53,6 +53,20 @@ def find_refusal(request: web.Request, *, room: bool) -> Refusal | None:
         request: the handshake.
         room: whether another connection can be taken.
     """
+    malformed = find_fault(request)
+    if (foreign := request.get(FOREIGN_ORIGIN)) is not None:
+        return Refusal(error_response(403, "FORBIDDEN", foreign), None if malformed else NOT_ALLOWED)
+    if malformed is not None:
+        return malformed
+    if not room:
+        response = error_response(503, "OVERLOADED", "no more connections are taken now; retry later")
+        response.headers[hdrs.RETRY_AFTER] = str(RETRY_SECONDS)
+        return Refusal(response, OVERLOADED)
+    return None
+
+
+def find_fault(request: web.Request) -> Refusal | None:
+    """Return what is wrong with a handshake itself, None if nothing is."""
     headers = request.headers
     if headers.get(hdrs.UPGRADE, "").lower() != "websocket" or "upgrade" not in tokens(headers, hdrs.CONNECTION):
         sentence = 'this is a WebSocket: send "Connection: Upgrade" and "Upgrade: websocket"'
@@ -68,12 +82,6 @@ def find_refusal(request: web.Request, *, room: bool) -> Refusal | None:
         return refuse(400, "UNKNOWN_SUBPROTOCOL", sentence, known=known)
     if (wrong := wrong_query(request)) is not None:
         return refuse(400, "BAD_REQUEST", wrong)
-    if (foreign := request.get(FOREIGN_ORIGIN)) is not None:
-        return Refusal(error_response(403, "FORBIDDEN", foreign), NOT_ALLOWED)
-    if not room:
-        response = error_response(503, "OVERLOADED", "no more connections are taken now; retry later")
-        response.headers[hdrs.RETRY_AFTER] = str(RETRY_SECONDS)
-        return Refusal(response, OVERLOADED)
     return None
 
 

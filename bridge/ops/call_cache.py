@@ -54,9 +54,7 @@ class CallCache:
         shared: how many were answered by a call that somebody else had made.
     """
 
-    def __init__(
-        self, call: CallNode, *, keep_seconds: float, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, call: CallNode, *, keep_seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:
         """Know no answer yet.
 
         Args:

@@ -1,0 +1,252 @@
+"""Random histories of a hub: whatever happens, in whatever order, the oracle and the books agree with it."""
+
+import os
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from bridge.core import hub as hub_module
+from bridge.core.history import HistoryLimits
+from bridge.core.hub import State
+from generated.theblock.state.v1 import account_pb2, block_pb2, metrics_pb2
+from tests.core.world import CATALOGUE, Client, World, elsewhere, metrics_data
+
+EXAMPLES = int(os.environ.get("HUB_EXAMPLES", "150"))
+
+KEYS = ("a", "b", "c")
+STREAMS = ("block_updates", "metrics", "account", "notes", "rooms")
+KEYED = ("account", "rooms")
+WHERES: tuple[Any, ...] = (None, None, {"height": {"gte": 3, "lt": 40}}, {"nonce": 2}, {"tps": {"in": [1.0, 2.0]}},
+                           {"text": {"prefix": "x"}})  # fmt: skip
+FIELDS: tuple[Any, ...] = (None, None, ["height"], ["nonce", "text"])
+
+number = st.integers(0, 5)
+
+
+class HubMachine(RuleBasedStateMachine):
+    """Several clients of several kinds; small histories, small slices, sockets that fill up."""
+
+    @initialize(
+        count=st.sampled_from([1, 3, 8, 100]),
+        bytes_=st.sampled_from([3_000, 8_000, 1 << 20]),
+        age_ms=st.sampled_from([0, 1000]),
+        slice_writes=st.integers(1, 3),
+        read=st.integers(1, 4),
+        looked_at=st.integers(1, 3),
+        capacities=st.lists(st.sampled_from([None, None, 1, 3, 10]), min_size=2, max_size=5),
+    )
+    def begin(
+        self, count: int, bytes_: int, age_ms: int, slice_writes: int, read: int, looked_at: int,
+        capacities: list[int | None],
+    ) -> None:  # fmt: skip
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(hub_module, "READ_UPDATES", read)
+        self.patch.setattr(hub_module, "CATCH_UP_READERS", looked_at)
+        self.world = World(limits=HistoryLimits(count, bytes_, age_ms, 1000), slice_writes=slice_writes)
+        self.hub = self.world.hub
+        self.height = 0
+        self.names = 0
+        self.clients: list[Client] = []
+        for capacity in capacities:
+            self.arrive(capacity)
+
+    def arrive(self, capacity: int | None) -> None:
+        self.names += 1
+        self.clients.append(self.world.client(f"client {self.names}", capacity=capacity))
+
+    def one(self, which: int) -> Client:
+        return self.clients[which % len(self.clients)]
+
+    # ------------------------------------------------------------------ publishing
+
+    @rule(count=st.integers(1, 6))
+    def publish_blocks(self, count: int) -> None:
+        for _ in range(count):
+            self.height += 1
+            self.world.block(self.height)
+
+    @rule(tps=number, count=st.integers(1, 3))
+    def publish_metrics(self, tps: int, count: int) -> None:
+        for _ in range(count):
+            self.world.metrics(float(tps))
+
+    @rule(key=st.sampled_from(KEYS), nonce=number)
+    def publish_account(self, key: str, nonce: int) -> None:
+        self.world.account(key, nonce)
+
+    @rule(text=st.sampled_from(["x", "xy", "z"]), count=st.integers(1, 5))
+    def publish_note(self, text: str, count: int) -> None:
+        for _ in range(count):
+            self.world.custom("notes", {"text": text, "nonce": 2})
+
+    @rule(key=st.sampled_from(KEYS), text=st.sampled_from(["x", "z"]))
+    def publish_room(self, key: str, text: str) -> None:
+        self.world.custom("rooms", {"text": text}, key)
+
+    @rule(count=st.integers(1, 3), tps=number)
+    def skip_metrics(self, count: int, tps: int) -> None:
+        """Take in the newest metrics only, as a sidecar does that has fallen behind."""
+        stream, head = CATALOGUE.get("metrics"), self.hub.histories["metrics"].head
+        assert stream is not None
+        for seq in range(head + 1, head + count + 1):
+            update = elsewhere(
+                self.world, stream, seq, metrics_pb2.MetricsUpdate(tps=tps), metrics_data(float(tps))
+            )
+        self.hub.admit(update)
+
+    @rule(count=st.integers(1, 4), values=st.lists(st.tuples(st.sampled_from(KEYS), number), min_size=1, max_size=4))
+    def go_on_behind_a_gap(self, count: int, values: list[tuple[str, int]]) -> None:
+        """Go on behind updates that were published elsewhere and will never be had here."""
+        blocks, accounts, metrics = (CATALOGUE.get(name) for name in ("block_updates", "account", "metrics"))
+        assert blocks is not None and accounts is not None and metrics is not None
+        history = self.hub.histories["block_updates"]
+        for seq in range(history.head + 1, history.head + count + 1):
+            self.height += 1
+            payload = block_pb2.BlockUpdate(height=self.height, hash=b"\1")
+            update = elsewhere(self.world, blocks, seq, payload, {"height": self.height, "hash": "0x01"})
+        self.hub.begin("block_updates", history.epoch, update.seq, [update])
+        history = self.hub.histories["account"]
+        newest = dict(history.latest)
+        changed = {}
+        for seq, (key, nonce) in enumerate(values, history.head + 1):
+            payload_ = account_pb2.AccountUpdate(address=key, nonce=nonce)
+            prev = newest[key].seq if key in newest else 0
+            update = elsewhere(
+                self.world, accounts, seq, payload_, {"address": key, "nonce": nonce}, key=key, prev=prev
+            )
+            newest[key] = update
+            changed.pop(key, None)
+            changed[key] = update
+        self.hub.begin("account", history.epoch, update.seq, changed.values())
+        history = self.hub.histories["metrics"]
+        update = elsewhere(self.world, metrics, history.head + 1, metrics_pb2.MetricsUpdate(tps=1), metrics_data(1.0))
+        self.hub.begin("metrics", history.epoch, update.seq, [update])
+
+    @rule()
+    def begin_epoch(self) -> None:
+        self.world.begin_epoch()
+
+    @rule(ms=st.sampled_from([10, 600, 2000]))
+    def wait(self, ms: int) -> None:
+        self.world.now_ms += ms
+
+    @rule(state=st.sampled_from(list(State)))
+    def change_status(self, state: State) -> None:
+        self.hub.set_status(state, "so it is")
+
+    # ------------------------------------------------------------------ clients
+
+    @rule(which=number, streams=st.lists(st.sampled_from(STREAMS), min_size=1, max_size=3))
+    def subscribe(self, which: int, streams: list[str]) -> None:
+        self.one(which).subscribe(*streams)
+
+    @rule(
+        which=number, stream=st.sampled_from(STREAMS), key=st.sampled_from([None, None, *KEYS]),
+        where=st.sampled_from(WHERES), fields=st.sampled_from(FIELDS), start=st.sampled_from(
+            ["none", "none", "since", "last", "height", "time", "epoch", "ahead"]), back=st.integers(0, 12),
+    )  # fmt: skip
+    def subscribe_with_options(
+        self, which: int, stream: str, key: str | None, where: Any, fields: Any, start: str, back: int
+    ) -> None:
+        history = self.hub.histories.get(stream)
+        entry: dict[str, Any] = {"stream": stream, "where": where, "fields": fields}
+        if stream in KEYED:
+            entry["key"] = key
+        head, epoch = (history.head, history.epoch) if history is not None else (0, self.hub.epoch)
+        match start:
+            case "since":
+                entry["since"] = {"epoch": epoch, "seq": max(0, head - back)}
+            case "ahead":
+                entry["since"] = {"epoch": epoch, "seq": head + back + 1}
+            case "epoch":
+                entry["since"] = {"epoch": "old", "seq": back}
+            case "last":
+                entry["last"] = back
+            case "height":
+                entry["since"] = {"height": max(0, self.height - back)}
+            case "time":
+                entry["since"] = {"time": self.world.now_ms - 100 * back}
+        self.one(which).subscribe(entry)
+
+    @rule(which=number, stream=st.sampled_from(STREAMS), key=st.sampled_from([None, None, *KEYS]))
+    def unsubscribe(self, which: int, stream: str, key: str | None) -> None:
+        self.one(which).call("state_stream.unsubscribe", {"stream": stream} | ({"key": key} if key else {}))
+
+    @rule(which=number)
+    def stats(self, which: int) -> None:
+        self.one(which).stats()
+
+    @rule(which=number)
+    def block(self, which: int) -> None:
+        if not self.one(which).reader.blocked:
+            self.hub.block(self.one(which).reader)
+
+    @rule(which=number)
+    def drain(self, which: int) -> None:
+        self.one(which).drain()
+
+    @rule(which=number, capacity=st.sampled_from([None, 1, 3, 10]))
+    def leave_and_come_back(self, which: int, capacity: int | None) -> None:
+        client = self.one(which)
+        client.leave()
+        self.clients.remove(client)
+        self.arrive(capacity)
+
+    # ------------------------------------------------------------------ time passes
+
+    @rule(times=st.integers(1, 3))
+    def run_slices(self, times: int) -> None:
+        for _ in range(times):
+            self.world.slice()
+        self.check_counts()
+
+    @rule()
+    def settle(self) -> None:
+        """Let every client read until there is nothing more, then judge."""
+        for _ in range(1000):
+            for client in self.clients:
+                client.drain()
+            if not self.world.scheduled:
+                break
+            self.world.slice()
+        assert not self.world.scheduled
+        for client in self.clients:
+            for row in client.stats():
+                assert row["pending"] == 0
+                assert row["head"] == self.hub.histories[row["stream"]].head
+            client.drain()
+        self.check_counts()
+        verdict = self.world.oracle.verdict()
+        assert verdict.ok, verdict
+
+    def check_counts(self) -> None:
+        """Check that nothing is held that nobody needs."""
+        for history in self.hub.histories.values():
+            held = history.after(0, len(history))
+            assert history.size_bytes == sum(update.size_bytes for update in held)
+            assert history.cursors == sum((c.history is history) for x in self.clients for c in x.reader.cursors.values())
+            assert history.stream is not None or history.cursors
+
+    def teardown(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        try:
+            verdict = self.world.oracle.verdict(settled=False)
+            assert verdict.ok, verdict
+            self.settle()
+            for client in self.clients:
+                client.leave()
+            self.check_counts()
+            assert not self.hub.readers
+            assert self.hub.catching_up == 0
+        finally:
+            self.patch.undo()
+
+
+HubMachine.TestCase.settings = settings(
+    max_examples=EXAMPLES, stateful_step_count=40, suppress_health_check=list(HealthCheck)
+)
+TestHub = HubMachine.TestCase
