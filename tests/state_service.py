@@ -19,9 +19,6 @@ from generated.theblock.state.v1 import block_pb2, ingest_pb2_grpc, metrics_pb2,
 DEADLINE_SECONDS = 20
 ANY_PORT = Address("127.0.0.1", 0)
 
-LAST = service_pb2.StreamStart
-"""Short for tests: LAST(stream=..., last=...)."""
-
 
 def new_hub(*, epoch: str = "", **limits: int) -> Hub:
     """Return a hub that runs on the running loop."""
@@ -105,8 +102,8 @@ async def until(condition: Callable[[], object], what: str = "") -> None:
 class Client:
     """Reads a subscription and keeps what it was sent."""
 
-    def __init__(self, stub, *starts, all: bool = False, all_last: int = 0) -> None:
-        self.call = stub.Subscribe(service_pb2.SubscribeRequest(streams=starts, all=all, all_last=all_last))
+    def __init__(self, stub, *starts, every: bool = False, all_last: int = 0) -> None:
+        self.call = stub.Subscribe(service_pb2.SubscribeRequest(streams=starts, all=every, all_last=all_last))
         self.responses: list[service_pb2.SubscribeResponse] = []
 
     async def read(self) -> service_pb2.SubscribeResponse:

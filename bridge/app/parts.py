@@ -14,6 +14,8 @@ from bridge.core.streams import Catalogue
 from bridge.edges.grpc.server import Service
 from bridge.edges.grpc.state import StateStreamService
 from bridge.edges.wire import Patience
+from bridge.ops.call_cache import CallCache
+from bridge.ops.node_gate import NodeGate
 from bridge.settings import HistorySettings, NodeSettings, SidecarSettings, StateSettings, WebSocketSettings
 from bridge.sources.grpc import UpstreamSource
 from bridge.sources.ingest import IngestService
@@ -23,6 +25,9 @@ from bridge.sources.recording import RecordingSource
 from bridge.sources.simulated import SimulatedSource
 
 EPOCH_LETTERS: Final = string.ascii_lowercase + string.digits
+
+RELAYED_ANSWER_SECONDS: Final = 0.25
+"""How long a sidecar shares an answer that its state service has cached already: it must not grow much older."""
 
 
 def make_hub(history: HistorySettings, websocket: WebSocketSettings) -> Hub:
@@ -38,6 +43,7 @@ def make_hub(history: HistorySettings, websocket: WebSocketSettings) -> Hub:
         Catalogue(),
         clock_ms=clock_ms,
         schedule=lambda: loop.call_soon(hub.run),
+        remind=lambda ms: loop.call_later(ms / 1000, hub.wake),
         limits=limits,
         slice_writes=websocket.slice_writes,
     )
@@ -55,11 +61,24 @@ def make_patience(settings: WebSocketSettings) -> Patience:
     )
 
 
-def make_services(hub: Hub, origin: Origin, source: "Source", settings: StateSettings) -> list[Service]:
+def make_node_calls(source: "Source", settings: NodeSettings) -> CallCache | None:
+    """Make what calls the node for clients, None where the source is no node."""
+    if not isinstance(source, NodeSource):
+        return None
+    gate = NodeGate(source.call, settings.node_methods)
+    return CallCache(gate.call, keep_seconds=settings.call_cache_ms / 1000)
+
+
+def make_relayed_calls(upstream: UpstreamSource) -> CallCache:
+    """Make what calls the node for clients, through the state service."""
+    return CallCache(upstream.call_node, keep_seconds=RELAYED_ANSWER_SECONDS)
+
+
+def make_services(hub: Hub, origin: Origin, calls: CallCache | None, settings: StateSettings) -> list[Service]:
     """Make the gRPC services of a state service."""
     state = StateStreamService(
         hub,
-        call_node=source.call if isinstance(source, NodeSource) else None,
+        call_node=None if calls is None else calls.call,
         node_methods=settings.node.node_methods,
         subscriber_limit=settings.subscriber_limit,
     )

@@ -7,13 +7,26 @@ from typing import Final
 from aiohttp import web
 
 from bridge.app.listening import site_url, start_site
-from bridge.app.parts import clock_ms, make_hub, make_patience, make_services, make_source, make_upstream, new_epoch
+from bridge.app.parts import (
+    Source,
+    clock_ms,
+    make_hub,
+    make_node_calls,
+    make_patience,
+    make_relayed_calls,
+    make_services,
+    make_source,
+    make_upstream,
+    new_epoch,
+)
 from bridge.core.hub import Hub
 from bridge.core.origin import Origin
 from bridge.edges.grpc.server import StateServer
 from bridge.edges.guard import Guard
 from bridge.edges.http import HttpEdge
+from bridge.edges.rpc import RpcEdge
 from bridge.edges.websocket import WebSocketEdge
+from bridge.ops.call_cache import CallCache
 from bridge.ops.metrics import Metrics, Row, counter, gauge, hub_rows
 from bridge.settings import SidecarSettings, StateSettings
 from bridge.sources.grpc import UpstreamSource
@@ -41,6 +54,7 @@ class Process:
         self._server: StateServer | None = None
         self._websocket: WebSocketEdge | None = None
         self._http: HttpEdge | None = None
+        self._calls: CallCache | None = None
         self._site: web.BaseSite | None = None
         self._runner: web.AppRunner | None = None
 
@@ -52,14 +66,20 @@ class Process:
         """
         addresses: dict[str, str] = {}
         rows = hub_rows(self.hub)
+        source = upstream = None
+        if self._state is not None:
+            source = make_source(self._state)
+            self._calls = make_node_calls(source, self._state.node)
+        elif self._sidecar is not None:
+            upstream = make_upstream(self.hub, self._sidecar)
+            self._calls = make_relayed_calls(upstream)
         if self._sidecar is not None:
             url = await self._start_http(self._sidecar, rows)
             addresses = {"http": url, "websocket": f"{url.replace('http', 'ws', 1)}/ws"}
         self._run(tick(self.hub))
-        if self._state is not None:
-            addresses |= await self._start_state(self._state)
-        elif self._sidecar is not None:
-            upstream = make_upstream(self.hub, self._sidecar)
+        if self._state is not None and source is not None:
+            addresses |= await self._start_state(self._state, source)
+        elif upstream is not None:
             rows += upstream_rows(upstream)
             self._run(upstream.run())
         return addresses
@@ -67,15 +87,14 @@ class Process:
     def _run(self, coroutine: Coroutine[None, None, None]) -> None:
         self._tasks.append(asyncio.create_task(coroutine))
 
-    async def _start_state(self, settings: StateSettings) -> dict[str, str]:
-        source = make_source(settings)
+    async def _start_state(self, settings: StateSettings, source: Source) -> dict[str, str]:
         origin = Origin(self.hub, new_epoch=new_epoch)
         origin.own(source.streams)
         address: dict[str, str] = {}
         if settings.grpc_listen is not None:
             self._server = StateServer(
                 settings.grpc_listen,
-                make_services(self.hub, origin, source, settings),
+                make_services(self.hub, origin, self._calls, settings),
                 keepalive_seconds=settings.grpc.keepalive_seconds,
             )
             await self._server.start()
@@ -94,9 +113,11 @@ class Process:
             counter("connections_refused", "WebSocket handshakes that were refused.", lambda: edge.refused),
         ]
         self._http = HttpEdge(self.hub, Metrics(rows), lambda: {"connections": len(edge.wires)})
+        rpc = RpcEdge(self.hub, self._calls, settings.limits)
+        rows += rpc_rows(rpc, self._calls)
         guard = Guard(settings.allowed_hosts, settings.allowed_origins)
         application = web.Application(middlewares=[guard.middleware])
-        application.add_routes([*self._http.routes(), web.get("/ws", edge.handle)])
+        application.add_routes([*self._http.routes(), *rpc.routes(), web.get("/ws", edge.handle)])
         self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=0.5)
         await self._runner.setup()
         self._site = await start_site(self._runner, settings.listen)
@@ -127,6 +148,8 @@ class Process:
             await self._websocket.drain(self._sidecar.drain_seconds)
         if self._server is not None:
             await self._server.stop(GRPC_STOP_SECONDS)
+        if self._calls is not None:
+            await self._calls.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -144,6 +167,17 @@ def upstream_rows(upstream: UpstreamSource) -> list[Row]:
         counter("upstream_conflated", "Updates of latest streams dropped for a newer one.", lambda: counts.conflated),
         counter("upstream_faults", "Times that the state service broke the protocol.", lambda: counts.faults),
     ]
+
+
+def rpc_rows(rpc: RpcEdge, calls: CallCache | None) -> list[Row]:
+    """Return the metrics of /rpc and of the calls of the node that it makes."""
+    rows = [counter("rpc_requests", "JSON-RPC requests at /rpc.", lambda: rpc.requests)]
+    if calls is not None:
+        rows += [
+            counter("node_calls", "Calls of the node made for clients.", lambda: calls.made),
+            counter("node_calls_shared", "Calls of clients answered by a call made for another.", lambda: calls.shared),
+        ]
+    return rows
 
 
 async def tick(hub: Hub) -> None:

@@ -85,8 +85,8 @@ class Reader:
 
     @property
     def specs(self) -> frozenset[Spec]:
-        """What it wants, the identity of its audience together with its format."""
-        return frozenset(cursor.spec for cursor in self.cursors.values())
+        """What it wants as it comes, the identity of its audience together with its format."""
+        return frozenset(cursor.spec for cursor in self.cursors.values() if not cursor.paced)
 
     def form(self, spec: Spec) -> Form:
         """The form in which it gets the updates of a subscription."""
@@ -94,7 +94,7 @@ class Reader:
 
     def delivered(self, cursor: Cursor) -> int:
         """How many updates it was given through one of its cursors since the books began."""
-        if self.audience is None:
+        if self.audience is None or cursor.paced:
             return cursor.delivered
         return cursor.delivered + self.audience.tallies[cursor.spec.stream, cursor.spec.key].delivered
 
@@ -151,7 +151,8 @@ class Audience:
         self.identity = (reader.format, reader.specs)
         self.members: dict[Reader, None] = {}
         self.pending: list[Update] = []
-        self.tallies = {key: Tally(cursor.spec, cursor.history) for key, cursor in reader.cursors.items()}
+        cursors = {key: cursor for key, cursor in reader.cursors.items() if not cursor.paced}
+        self.tallies = {key: Tally(cursor.spec, cursor.history) for key, cursor in cursors.items()}
         self.by_stream: dict[str, list[Tally]] = {}
         for tally in self.tallies.values():
             self.by_stream.setdefault(tally.spec.stream, []).append(tally)

@@ -21,6 +21,7 @@ class Spec(NamedTuple):
     key: str | None = None  # None: every key
     where: Where | None = None
     fields: tuple[str, ...] | None = None
+    max_rate_hz: float | None = None  # at most so many updates a second, of a stream delivered `latest`
 
     def matches(self, update: Update) -> bool:
         """Whether the subscription wants `update`, one of its stream."""
@@ -59,14 +60,16 @@ class Cursor:
         start: seq where its books begin.
         at: seq up to which every update is accounted for.
         replay_to: seq up to which each update is read, on `latest` streams too.
+        due_ms: when it may read again, if its rate is limited; Unix milliseconds.
         delivered, skipped, missed: see Books.
     """
 
-    __slots__ = ("at", "delivered", "epoch", "history", "missed", "replay_to", "skipped", "spec", "start")
+    __slots__ = ("at", "delivered", "due_ms", "epoch", "history", "missed", "replay_to", "skipped", "spec", "start")
 
     def __init__(self, spec: Spec, history: History, at: int) -> None:
         self.spec = spec
         self.history = history
+        self.due_ms = 0
         self.restart(at)
 
     def restart(self, at: int, *, replay_to: int = 0) -> None:
@@ -75,6 +78,11 @@ class Cursor:
         self.start = self.at = at
         self.replay_to = replay_to
         self.delivered = self.skipped = self.missed = 0
+
+    @property
+    def paced(self) -> bool:
+        """Whether its rate is limited: it reads by itself when it is due, never as part of an audience."""
+        return self.spec.max_rate_hz is not None
 
     @property
     def at_head(self) -> bool:

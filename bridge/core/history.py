@@ -37,7 +37,8 @@ class History:
         cut: seq up to which the last sweep serves live subscribers.
         cut_before: the cut before that sweep.
         latest: the current value of each key, the least recently changed first; "" is the key where there is none.
-        base: the newest update of each key that is no longer held, the value that stands in for what was trimmed.
+        base: the newest update of each key that is no longer held, the value that stands in for what was trimmed;
+            in the order of publication.
         cursors: how many cursors stand in it.
         taken: how many updates have been taken in.
     """
@@ -79,7 +80,7 @@ class History:
 
     def skip_to(self, seq: int) -> None:
         """Forget what is held, since updates up to `seq` will never be had; current values stay."""
-        self.base.update(self.latest)
+        self.base = dict(self.latest)
         self._updates, self._start, self._bytes = [], 0, 0
         self.head = self.cut = self.cut_before = seq
 
@@ -96,7 +97,9 @@ class History:
         """Take in a current value that was published before what follows: it is a base, not part of the history."""
         known = self.latest.get(update.key)
         if known is None or known.seq < update.seq:
-            self.latest[update.key] = self.base[update.key] = update
+            for values in (self.latest, self.base):
+                values.pop(update.key, None)
+                values[update.key] = update
 
     def trim(self, now_ms: int) -> None:
         """Let go of what is beyond the limits; the newest update always stays."""
@@ -108,16 +111,15 @@ class History:
             or (oldest_ms is not None and self._at(self._start).time_ms < oldest_ms)
         ):
             self._trim_one()
-        while len(self.latest) > limits.keys:
-            key = next(iter(self.latest))
-            del self.latest[key]
-            self.base.pop(key, None)
+        for values in (self.latest, self.base):
+            while len(values) > limits.keys:
+                del values[next(iter(values))]
 
     def _trim_one(self) -> None:
         update = self._at(self._start)
         self._updates[self._start] = None
         self._start += 1
-        self._bytes = max(0, self._bytes - update.size_bytes)
+        self._bytes -= update.size_bytes
         self.base.pop(update.key, None)
         self.base[update.key] = update
         if self._start > 64 and self._start * 2 > len(self._updates):
@@ -202,5 +204,6 @@ class History:
         """Return `update` encoded as `form`, and count the memory if it was not before."""
         before = update.size_bytes
         frame = update.frame(form)
-        self._bytes += update.size_bytes - before
+        if update.size_bytes != before and self.get(update.seq) is update:  # a base is not held
+            self._bytes += update.size_bytes - before
         return frame

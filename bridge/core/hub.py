@@ -75,6 +75,7 @@ class Hub:
         *,
         clock_ms: Callable[[], int],
         schedule: Callable[[], object],
+        remind: Callable[[int], object] = lambda _ms: None,
         epoch: str = "",
         limits: HistoryLimits | None = None,
         slice_writes: int = 500,
@@ -85,6 +86,7 @@ class Hub:
             catalogue: the declared streams.
             clock_ms: returns Unix milliseconds.
             schedule: called when `run` should be called soon; not again before it was.
+            remind: called when `run` should be called in that many milliseconds, for readers of limited rate.
             epoch: of the positions.
             limits: of each history.
             slice_writes: how many writes one run makes at most, so that it does not hold the loop.
@@ -100,6 +102,7 @@ class Hub:
         self.sweeps = self.deliveries = self.lag_ms = 0
         self._slice_writes = slice_writes
         self._schedule = schedule
+        self._remind = remind
         self._scheduled = False
         self._ordinal = 0
         self._dirty: dict[History, None] = {}  # with updates behind the cut
@@ -108,7 +111,9 @@ class Hub:
         self._interested: dict[tuple[str, str | None], dict[Audience, None]] = {}
         self._pending: dict[Audience, None] = {}  # with updates that no sweep has taken
         self._jobs: deque[Job] = deque()  # of the sweep in progress
-        self._queue: deque[Reader] = deque()  # catching up, not blocked
+        self._queue: deque[Reader] = deque()  # catching up or of limited rate, not blocked
+        self._paced: dict[Reader, None] = {}  # with a subscription of limited rate
+        self._reminders: dict[Reader, int] = {}  # when to look at them again, Unix milliseconds
         self._listeners: dict[Callable[[], object], None] = {}
 
     # ------------------------------------------------------------------ what sources call
@@ -231,6 +236,7 @@ class Hub:
         for cursor in reader.cursors.values():
             self._release(cursor)
         reader.cursors.clear()
+        self._note_pace(reader)
 
     def subscribe(self, reader: Reader, spec: Spec) -> Cursor:
         """Add a subscription that begins at the head, or change the one to that stream and key in place.
@@ -247,6 +253,7 @@ class Hub:
             cursor = reader.cursors[key] = Cursor(spec, history, history.head)
         else:
             cursor.spec = spec
+        self._note_pace(reader)
         self._enqueue(reader)
         return cursor
 
@@ -258,8 +265,16 @@ class Hub:
         self._leave(reader)
         del reader.cursors[stream, key]
         self._release(cursor)
+        self._note_pace(reader)
         self._enqueue(reader)
         return True
+
+    def _note_pace(self, reader: Reader) -> None:
+        if any(cursor.paced for cursor in reader.cursors.values()):
+            self._paced[reader] = None
+        else:
+            self._paced.pop(reader, None)
+            self._reminders.pop(reader, None)
 
     def settle(self, reader: Reader) -> None:
         """Bring the books of a reader up to date, without moving it."""
@@ -289,6 +304,7 @@ class Hub:
     def run(self) -> None:
         """Do one slice of what is to be done, and ask to be run again if there is more."""
         self._scheduled = False
+        self._enqueue_paced()
         if not self._jobs and self._dirty:
             self._begin_sweep()
         elif not self._jobs:
@@ -312,6 +328,9 @@ class Hub:
         self._swept, self._dirty = self._dirty, {}
         for history in self._swept:
             history.cut_before, history.cut = history.cut, history.head
+        for reader in self._paced:
+            if any(cursor.paced and cursor.history in self._swept for cursor in reader.cursors.values()):
+                self._enqueue(reader)
         pending, self._pending = self._pending, {}
         for audience in pending:
             buffer, updates = audience.take()
@@ -344,31 +363,55 @@ class Hub:
                 self._read_on(reader)
 
     def _read_on(self, reader: Reader) -> None:
-        """Give a reader that catches up what comes next, or make it live."""
-        frames = self._tell_behind(reader)
-        for cursor in reader.cursors.values():
+        """Give a reader what comes next that no sweep brings it, and make it live when that is everything."""
+        plain = [] if reader.audience is not None else [c for c in reader.cursors.values() if not c.paced]
+        reading = plain + self._due(reader)
+        frames = self._tell_behind(reader, plain)
+        for cursor in reading:
             if missed := cursor.pass_gap():
                 frames += reader.stand_in(cursor, missed)
-        read = gather(reader.cursors.values(), READ_UPDATES)
+        read = gather(reading, READ_UPDATES)
         frames += [cursor.history.frame(update, reader.form(cursor.spec)) for update, cursor in read]
         if frames:
             reader.write(b"".join(frames))
             self.deliveries += len(read)
-        if reader.blocked:
+        if reader.blocked or reader.audience is not None or not reader.cursors:
             return
-        if reader.cursors and all(cursor.at == cursor.history.cut for cursor in reader.cursors.values()):
+        if all(cursor.at == cursor.history.cut for cursor in plain):
             self._tell_live(reader)
             if not reader.blocked:
                 self._join(reader)
-        elif reader.cursors:
+        else:
+            self._enqueue(reader)
+
+    def _due(self, reader: Reader) -> list[Cursor]:
+        """Return the cursors of limited rate that may read now; ask to be run when the next one may."""
+        now_ms = self.clock_ms()
+        due: list[Cursor] = []
+        for cursor in reader.cursors.values():
+            if not cursor.spec.max_rate_hz or cursor.at_head:
+                continue
+            if cursor.due_ms <= now_ms:
+                cursor.due_ms = now_ms + round(1000 / cursor.spec.max_rate_hz)
+                due.append(cursor)
+            else:
+                self._reminders[reader] = min(cursor.due_ms, self._reminders.get(reader, cursor.due_ms))
+                self._remind(cursor.due_ms - now_ms)
+        return due
+
+    def _enqueue_paced(self) -> None:
+        """See to the readers of limited rate: those with news, and those whose time has come."""
+        now_ms = self.clock_ms()
+        for reader in [reader for reader, due_ms in self._reminders.items() if due_ms <= now_ms]:
+            del self._reminders[reader]
             self._enqueue(reader)
 
     @staticmethod
-    def _tell_behind(reader: Reader) -> list[bytes]:
+    def _tell_behind(reader: Reader, cursors: list[Cursor]) -> list[bytes]:
         """Tell a reader that was live, once, that it is far behind."""
-        if not reader.fell or reader.behind is not None or not reader.cursors:
+        if not reader.fell or reader.behind is not None or not cursors:
             return []
-        furthest = max(reader.cursors.values(), key=lambda cursor: cursor.history.head - cursor.at)
+        furthest = max(cursors, key=lambda cursor: cursor.history.head - cursor.at)
         if furthest.history.head - furthest.at < BEHIND_UPDATES:
             return []
         reader.behind = furthest

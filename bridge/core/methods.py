@@ -22,6 +22,7 @@ from bridge.core.requests import (
     parse_subscribe,
     parse_unsubscribe,
 )
+from bridge.core.streams import Delivery
 from bridge.core.update import Format
 
 RETRY_AFTER_MS: Final = 1000
@@ -133,6 +134,10 @@ class Methods:
         history = self._declared(asked.spec.stream)
         if history is not None and history.stream is not None and asked.spec.key and not history.stream.keyed:
             raise bad(f"stream {asked.spec.stream!r} has no keys")
+        if asked.spec.max_rate_hz is not None:
+            delivery = history.stream.delivery if history is not None and history.stream is not None else None
+            if delivery is not Delivery.LATEST:
+                raise bad(f"max_rate is for streams delivered latest, which {asked.spec.stream!r} is not")
         if asked.spec.fields is not None and self._reader.format is Format.PROTO:
             raise bad("fields is for JSON: a binary frame carries every update as it was published")
         position = asked.since.position if asked.since is not None else None

@@ -136,7 +136,20 @@ def fields(entry: Members, limit: int) -> tuple[str, ...] | None:
     return tuple(sorted(set(value)))
 
 
-SUBSCRIBE = ("stream", "key", "since", "last", "where", "fields")
+RATE_LIMIT_HZ = 1000
+
+
+def max_rate(entry: Members) -> float | None:
+    """Read the most updates a second."""
+    value = entry.get("max_rate")
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= RATE_LIMIT_HZ:
+        raise bad(f"max_rate must be a number above 0 and at most {RATE_LIMIT_HZ}, not {shown(value)}")
+    return float(value)
+
+
+SUBSCRIBE = ("stream", "key", "since", "last", "where", "fields", "max_rate")
 
 
 def parse_subscribe(params: object, limits: Limits) -> list[Subscribe]:
@@ -154,7 +167,7 @@ def parse_subscribe(params: object, limits: Limits) -> list[Subscribe]:
             raise bad("since and last exclude one another")
         if last is not None:
             last = whole(entry, "last", 0, limits.last)
-        spec = Spec(name, key, where, fields(entry, limits.fields))
+        spec = Spec(name, key, where, fields(entry, limits.fields), max_rate(entry))
         wanted[name, key] = Subscribe(spec, start, last)
     return list(wanted.values())
 

@@ -30,6 +30,7 @@ NODE_METHODS = (
     "ad_market.broker_state",
     "ad_market.inventory",
     "analytics",
+    "balance",
     "compute_market.scheduler_stats",
     "compute_market.stats",
     "energy.market_state",
@@ -70,8 +71,9 @@ class NodeSettings:
     node_methods: tuple[str, ...] = setting(
         several(METHOD, "names of methods, separated by commas"),
         NODE_METHODS,
-        "Methods of the node that clients may call through the bridge.",
+        "Methods of the node that clients may call through the bridge; all must only read, since answers are shared.",
     )
+    call_cache_ms: int = setting(whole(0, 60_000), 1000, "How long an answer to such a call serves equal ones.")
     backfill_blocks: int = setting(whole(0, 100_000), 100, "Blocks before the newest that are read at the start.")
     poll_interval_ms: int = setting(whole(100, 60_000), 300, "How often the node is asked for new blocks.")
     ban_seconds: float = setting(number(1, 3600), 61.0, "How long the node is left alone after it refused for rate.")

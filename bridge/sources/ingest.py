@@ -130,13 +130,12 @@ class IngestService:
 
     async def _publish_all(self, _requests: object, context: Context) -> None:
         """Take requests until the publisher ends its stream."""
-        closing = asyncio.ensure_future(self._closing.wait())
+        closing = reading = asyncio.ensure_future(self._closing.wait())
         try:
             while True:
                 reading = asyncio.ensure_future(context.read())
                 await asyncio.wait((reading, closing), return_when=asyncio.FIRST_COMPLETED)
                 if not reading.done():
-                    reading.cancel()
                     await context.abort(grpc.StatusCode.UNAVAILABLE, "the state service is going away")
                 raw = reading.result()
                 if raw is grpc.aio.EOF:  # type: ignore[attr-defined]
@@ -144,6 +143,7 @@ class IngestService:
                 for response in self._respond(raw):
                     await context.write(response)
         finally:
+            reading.cancel()
             closing.cancel()
 
     def _respond(self, raw: bytes) -> Iterable[bytes]:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
+import aiohttp
 import pytest
 
 from tests.edges.rawclient import RawClient
@@ -49,6 +50,13 @@ async def dial(rig: Rig) -> AsyncIterator[Callable[..., Awaitable[RawClient]]]:
     yield open_one
     for client in clients:
         client.hang_up()
+
+
+@pytest.fixture
+async def http(rig: Rig) -> AsyncIterator[aiohttp.ClientSession]:
+    """Return what sends HTTP requests."""
+    async with aiohttp.ClientSession(rig.url) as session:
+        yield session
 
 
 @pytest.fixture

@@ -128,6 +128,7 @@ class RawClient:
         """Open a TCP connection."""
         sock = socket.socket()
         sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if receive_buffer_bytes:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         await within(asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port)))

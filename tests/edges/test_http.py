@@ -12,12 +12,6 @@ from tests.edges.rawclient import KEY
 from tests.edges.rig import Options, until
 
 
-@pytest.fixture
-async def http(rig):
-    async with aiohttp.ClientSession(rig.url) as session:
-        yield session
-
-
 async def get(http: aiohttp.ClientSession, path: str, **headers: str) -> tuple[int, dict, dict]:
     """Return status, headers and JSON of a GET; names of headers with `_` for `-`."""
     async with http.get(path, headers={name.replace("_", "-"): value for name, value in headers.items()}) as response:

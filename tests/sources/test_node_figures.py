@@ -8,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core.hub import State as HubState
+from bridge.sources.node.blocks import read_headers
+from bridge.sources.node.chain import Ask
 from bridge.sources.node.client import NodeBanned, NodeSilent, NodeUnreachable, NodeUnusable
 from bridge.sources.node.energy import Provider, summary
 from bridge.sources.node.health import Health
 from bridge.sources.node.metrics import FAMILIES, Throughput
-from bridge.sources.node.network import ACTIVE_SECONDS, Peer, PeerTable, Counters
+from bridge.sources.node.network import ACTIVE_SECONDS, Counters, Peer, PeerTable
 from bridge.sources.node.pace import Ban, Bucket
 from bridge.sources.node.promtext import parse
 from bridge.sources.node.rates import Rate, Smoothed
@@ -184,6 +186,42 @@ def test_a_large_message_is_read_in_many_slices():
     sizes = [len(some) for some in read(text, 20_000).slices]
     assert sum(sizes) == 5000
     assert max(sizes) * len(text) / 5000 < 21_000
+
+
+# ---------------------------------------------------------------------- headers
+
+
+def test_the_recorded_headers_are_read():
+    result = recording("light.headers")["response"]["result"]
+    blocks = read_headers(Ask(141, 5), json.dumps(result).encode())
+    assert [(block.height, block.hash.hex()) for block in blocks] == [(h["height"], h["hash"]) for h in result]
+    assert read_headers(Ask(7, 5), b"[]") == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"{",
+        b'{"a":1}',
+        b'"text"',
+        b'[{"height":7}]',
+        b'[{"height":-1,"hash":"%b"}]' % (b"0" * 64),
+        b'[{"height":8,"hash":"%b"}]' % (b"0" * 64),
+        b'[{"height":7,"hash":"%b"},{"height":9,"hash":"%b"}]' % (b"0" * 64, b"0" * 64),
+        b'[{"height":7,"hash":"0x%b"}]' % (b"0" * 62),
+        b'[{"height":7,"hash":"%b"}]' % (b"0" * 62),
+        b'[{"height":7,"hash":"\xff"}]',
+    ],
+)
+def test_headers_that_are_none_are_refused(wrong):
+    with pytest.raises(NodeUnusable):
+        read_headers(Ask(7, 5), wrong)
+
+
+def test_more_headers_than_were_asked_for_are_refused():
+    many = json.dumps([{"height": 7 + n, "hash": "0" * 64} for n in range(6)]).encode()
+    with pytest.raises(NodeUnusable):
+        read_headers(Ask(7, 5), many)
 
 
 # ---------------------------------------------------------------------- peers

@@ -8,6 +8,9 @@ Members = dict[str, object]
 Params = Members | list[object] | None
 
 HEIGHT_LIMIT = 1 << 63
+OFFSET_LIMIT = 1_000_000
+DEFAULT_PAGE = 100
+LARGEST_PAGE = 1000
 
 
 def bad(sentence: str) -> RequestError:
@@ -59,4 +62,25 @@ def account(params: Params) -> str:
     value = members.get("account", members.get("address"))
     if not isinstance(value, str) or not KEY.fullmatch(value):
         raise bad(f"params must be [account], an address that matches {KEY_RULE}")
+    return value
+
+
+def page(params: Params) -> Members:
+    """Read which part of a list is wanted: offset and limit, both with a default.
+
+    Raises:
+        RequestError: one cannot be.
+    """
+    members = by_name(params, "offset", "limit")
+    return {
+        "offset": whole(members, "offset", 0, 0, OFFSET_LIMIT),
+        "limit": whole(members, "limit", DEFAULT_PAGE, 1, LARGEST_PAGE),
+    }
+
+
+def whole(members: Members, name: str, default: int, lowest: int, highest: int) -> int:
+    """Read a whole number within bounds; what is left out has a default."""
+    value = members.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
+        raise bad(f"{name} must be a whole number from {lowest} to {highest}")
     return value

@@ -162,24 +162,25 @@ class Accounts:
     async def _take_in(self, message: Message) -> None:
         height, slices = read(message.data)
         accounts: list[list[Account]] = []
+        number = transactions = 0
         for some in slices:
             accounts.append(some)
+            number += len(some)
+            transactions += sum(account.account_seq for account in some)
             await asyncio.sleep(0)
-        self._sample(height, accounts, message)
+        self._sample(Sample(height, number, transactions, message.generation), message.seen_at)
         await self._blocks.confirmed(message.seen_at)
         if message.generation == self._blocks.generation:
             await self._publish(height, accounts, message.generation)
         self.messages += 1
 
-    def _sample(self, height: int, accounts: list[list[Account]], message: Message) -> None:
-        transactions = sum(account.account_seq for some in accounts for account in some)
-        sample = Sample(height, sum(map(len, accounts)), transactions, message.generation)
+    def _sample(self, sample: Sample, seen_at: float) -> None:
         if count := self._counter.observe(sample):
-            self._blocks.count(count, message.seen_at)
-        if self._rate_generation != message.generation:
-            self._rate_generation = message.generation
+            self._blocks.count(count, seen_at)
+        if self._rate_generation != sample.generation:
+            self._rate_generation = sample.generation
             self.tps.forget()
-        self.tps.observe(message.seen_at, transactions)
+        self.tps.observe(seen_at, sample.transactions)
 
     async def _publish(self, height: int, accounts: Iterable[list[Account]], generation: int) -> None:
         """Publish what changed; it ends early when a break in the chain comes between."""
