@@ -73,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: with code 0 after --help and --version, 2 after bad usage.
     """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core writes to stderr what we tell in a sentence
     arguments, rest = _parser().parse_known_args(argv)
     try:
         code: int = arguments.start(arguments, rest)

@@ -1,19 +1,22 @@
 """The commands that talk to a running bridge: watch, publish, record, streams."""
 
 import asyncio
+import os
+import select
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
 import grpc
 
 from bridge.client import Client, Connected, Disconnected, Event, Subscription, Updated
-from bridge.core.errors import UpstreamError
+from bridge.core.errors import BridgeError, UpstreamError
 from bridge.core.position import Position
-from bridge.ops.grpc_options import channel_options
-from bridge.settings import Address
+from bridge.ops.grpc_options import REQUEST_BYTES, channel_options
+from bridge.settings import Address, SettingsError
 from bridge.store.recording_file import RecordingWriter
 from generated.theblock.state.v1 import (
     ingest_pb2,
@@ -27,6 +30,9 @@ from generated.theblock.state.v1 import (
 
 CALL_SECONDS: Final = 10.0
 """How long an answer of the state service is waited for."""
+
+INPUT_SECONDS: Final = 0.2
+"""How long standard input is waited for at a time; an interrupt takes as long."""
 
 KEEPALIVE_SECONDS: Final = 30.0
 """How often a quiet connection to the state service is tried for life."""
@@ -50,10 +56,15 @@ async def watch(
         since: begin after that position; for one stream.
         last: begin with that many of the newest updates of each stream.
         count: stop after that many updates; None: never.
+
+    Raises:
+        SettingsError: `since` without the one stream that it is a position on.
     """
+    if since is not None and len(streams) != 1:
+        raise SettingsError([f"--since is a position on one stream: name that one, not {len(streams)}"])
     subscriptions = [Subscription(stream, since=since, last=last) for stream in streams]
     left = count
-    async with Client(url, subscriptions) as client:
+    async with Client(url, subscriptions, last=last) as client:
         async for event in client:
             for line in SHOW[output](event):
                 print(line, flush=True)
@@ -128,6 +139,8 @@ async def connect(upstream: Address) -> AsyncIterator[grpc.aio.Channel]:
             if code is grpc.StatusCode.UNIMPLEMENTED:
                 raise UpstreamError(f"the state service at {upstream} does not do that: is ingest on?") from None
             raise UpstreamError(f"the state service at {upstream} says {code.name}: {error.details()}") from None
+        except TimeoutError:
+            raise UpstreamError(f"the state service at {upstream} does not answer") from None
 
 
 async def publish(*, upstream: Address, stream: str, type: str, data: str, key: str | None) -> int:  # noqa: A002
@@ -146,12 +159,14 @@ async def publish(*, upstream: Address, stream: str, type: str, data: str, key: 
     refused = 0
     async with connect(upstream) as channel:
         call = ingest_pb2_grpc.StateIngestServiceStub(channel).Publish(None)
-        for line in lines(data):
+        async for line in lines(data):
             custom = update_pb2.CustomUpdate(type=type, json=line)
             update = update_pb2.Update(stream=stream, key=key or "", custom=custom)
-            await call.write(ingest_pb2.PublishRequest(publications=[ingest_pb2.Publication(update=update)]))
-            async with asyncio.timeout(CALL_SECONDS):
-                answer = await call.read()
+            answer: object = None
+            with suppress(asyncio.InvalidStateError):  # the call ended while there was nothing to publish
+                async with asyncio.timeout(CALL_SECONDS):
+                    await call.write(ingest_pb2.PublishRequest(publications=[ingest_pb2.Publication(update=update)]))
+                    answer = await call.read()
             if not isinstance(answer, ingest_pb2.PublishResponse):
                 await call.code()
                 raise UpstreamError(f"the state service at {upstream} ended the call: {await call.details()}")
@@ -165,35 +180,52 @@ async def publish(*, upstream: Address, stream: str, type: str, data: str, key: 
     return 1 if refused else 0
 
 
-def lines(data: str) -> Iterator[bytes]:
-    """Yield the values to publish."""
+async def lines(data: str) -> AsyncIterator[bytes]:
+    """Yield the values to publish.
+
+    Raises:
+        BridgeError: a line of standard input is longer than any value may be.
+    """
     if data != "-":
         yield data.encode()
         return
-    for line in sys.stdin.buffer:
-        if line.strip():
-            yield line.strip()
+    descriptor, rest, more = sys.stdin.fileno(), b"", True
+    while more:
+        if not (await asyncio.to_thread(select.select, [descriptor], [], [], INPUT_SECONDS))[0]:
+            continue
+        part = os.read(descriptor, 1 << 16)
+        more = bool(part)
+        *whole, rest = (rest + (part or b"\n")).split(b"\n")
+        for line in whole:
+            if line.strip():
+                yield line.strip()
+        if len(rest) > REQUEST_BYTES:
+            raise BridgeError(f"a line of standard input is longer than {REQUEST_BYTES} bytes")
 
 
 async def record(*, upstream: Address, output: Path, duration_seconds: float | None) -> int:
-    """Write what a state service sends from now on to a file, until interrupted."""
+    """Write the current values of a state service, and what it sends from now on, to a file, until interrupted."""
     count = 0
-    with RecordingWriter(output) as writer:
-        print(f"recording {upstream} to {output}; stop with Ctrl-C", flush=True)
-        try:
-            async with asyncio.timeout(duration_seconds), connect(upstream) as channel:
-                call = channel.unary_stream(
-                    "/theblock.state.v1.StateStreamService/Subscribe",
-                    request_serializer=service_pb2.SubscribeRequest.SerializeToString,
-                    response_deserializer=view_pb2.SubscribeResponseView.FromString,
-                )(service_pb2.SubscribeRequest(all=True))
-                async for response in call:
-                    for raw in response.updates:
-                        writer.write(raw)
-                        count += 1
-        except (TimeoutError, asyncio.CancelledError):
-            pass
-    print(f"{count} updates recorded", flush=True)
+    async with connect(upstream) as channel:
+        stub = service_pb2_grpc.StateStreamServiceStub(channel)
+        await stub.ListStreams(service_pb2.ListStreamsRequest(), timeout=CALL_SECONDS)  # or no file is made
+        with RecordingWriter(output) as writer:
+            print(f"recording {upstream} to {output}; stop with Ctrl-C", flush=True)
+            try:
+                async with asyncio.timeout(duration_seconds):
+                    call = channel.unary_stream(
+                        "/theblock.state.v1.StateStreamService/Subscribe",
+                        request_serializer=service_pb2.SubscribeRequest.SerializeToString,
+                        response_deserializer=view_pb2.SubscribeResponseView.FromString,
+                    )(service_pb2.SubscribeRequest(all=True))
+                    async for response in call:
+                        for raw in chain(response.snapshots, response.updates):
+                            writer.write(raw)
+                            count += 1
+            except (TimeoutError, asyncio.CancelledError):
+                pass
+            finally:
+                print(f"{count} updates recorded", flush=True)
     return 0
 
 

@@ -5,12 +5,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from tests.jsonvalues import Data, entries_of, field_set, read_json, same, selects, trimmed
+
 STAND_IN_LIMIT = 1000
 """How many keys' values stand in for what is missed on a stream that is read whole."""
 
 BOOKS = ("delivered", "filtered", "skipped", "missed", "pending")
 
-Data = dict[str, Any]
 Name = tuple[str, str | None]
 Event = tuple[str, Any]
 
@@ -74,14 +75,16 @@ class Start(NamedTuple):
     fields: frozenset[str] | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class Subscription:
     """What is known of one subscription while a client's frames are gone through.
 
     Attributes:
         start: where its books begin; a guess from snapshots until it is `told`.
+        anywhere: whether it may begin anywhere: nothing has told of it and it is not a new epoch.
         at: up to where everything that it wants is accounted for.
         options_at: where it stood when its options last changed.
+        opening: snapshots that came before anything else since its books began where nothing was `told`.
         standing_in: snapshots ahead of it, whose range is still to be named.
         newest: the last one of each key that the client has, snapshot or update.
         filtered: whether it has had a filter since its books began.
@@ -95,11 +98,13 @@ class Subscription:
     epoch: str | None = None
     start: int = 0
     told: bool = False
+    anywhere: bool = False
     at: int = 0
     options_at: int = 0
     delivered: int = 0
     missed: list[tuple[int, int]] = field(default_factory=list)
     lost: set[int] = field(default_factory=set)
+    opening: list[int] = field(default_factory=list)
     standing_in: list[int] = field(default_factory=list)
     newest: dict[str, int] = field(default_factory=dict)
     filtered: bool = False
@@ -119,7 +124,7 @@ class Subscription:
         """Begin the books anew."""
         self.epoch, self.told = epoch, told
         self.start = self.at = self.options_at = seq or 0
-        self.delivered, self.missed, self.standing_in, self.newest = 0, [], [], {}
+        self.delivered, self.missed, self.opening, self.standing_in, self.newest = 0, [], [], [], {}
         self.filtered = self.where is not None or self.key is not None
 
     def change(self, where: Mapping[str, Any] | None, fields: frozenset[str] | None) -> None:
@@ -281,18 +286,22 @@ class Judge:
         if self.log.before(epoch, subscription.epoch):
             self.wrong("reordered", f"{subscription} goes back from epoch {subscription.epoch} to {epoch}")
             return
-        first_ever = subscription.epoch is None
+        subscription.anywhere = subscription.epoch is None and not told
         self.report_lost(subscription)
         subscription.begin(epoch, seq, told=told)
-        if first_ever and not told:
+        if subscription.anywhere:
             subscription.at = -1  # the first frame tells where it begins
 
     def on_snapshot(self, update: Published, subscriptions: list[Subscription]) -> None:
+        repeats = [s for s in subscriptions if update.seq <= s.at or s.stream in self.log.latest]
         for subscription in subscriptions:
-            if not subscription.told and not subscription.delivered:
+            if not subscription.told and not subscription.delivered and not subscription.missed:
+                subscription.opening.append(update.seq)
                 subscription.start = subscription.at = max(update.seq, subscription.at)
-            elif update.seq > subscription.at and subscription.stream not in self.log.latest:
+            elif not repeats:
                 subscription.standing_in.append(update.seq)
+            elif subscription not in repeats:
+                continue  # it is for another one
             subscription.newest[update.key] = max(update.seq, subscription.newest.get(update.key, 0))
 
     def on_missed(self, where: str, frame: Data, update: Published, subscriptions: list[Subscription]) -> None:
@@ -301,25 +310,43 @@ class Judge:
         where += f", missed {first} to {last}"
         if not frame.get("snapshot") or first > last:
             self.wrong("malformed", f"{where}: stands on no snapshot, or is no range")
+        for subscription in subscriptions:
+            self.reopen(subscription, first)
         concerned = [s for s in subscriptions if s.at < first]
         if not concerned and not any(s.shared for s in subscriptions):
             self.wrong("repeated", f"{where}: was accounted for before")
         for subscription in concerned:
-            if subscription.at < 0:
-                subscription.begin(subscription.epoch, first - 1, told=False)
             self.pass_over(subscription, first - 1)
             updates = self.log.of(subscription.stream, subscription.epoch)
             range_ = [updates[seq] for seq in range(first, last + 1) if seq in updates]
             newest = {one.key: one for one in range_ if subscription.covers(one)}
-            stood_in = {*subscription.standing_in, update.seq}
-            if not stood_in <= {one.seq for one in newest.values()}:
-                self.wrong("altered", f"{where}: {sorted(stood_in)} are not the values as they were at {last}")
-            wanted = {one.seq for one in newest.values() if subscription.wants(one)}
-            if len(newest) <= STAND_IN_LIMIT and not wanted <= stood_in:
-                self.wrong("lost", f"{where}: nothing stands in for {sorted(wanted - stood_in)}")
+            if subscription.stream in self.log.latest:  # what lies between two may never have been had by the sidecar
+                newest = {update.key: update} if update.seq <= last else {}
+            if not subscription.shared:  # else which of them it stands in for is not to be told
+                self.check_stand_in(where, subscription, update, newest)
             subscription.missed.append((first, last))
             subscription.at, subscription.standing_in = last, []
             subscription.newest |= {key: one.seq for key, one in newest.items()}
+
+    def check_stand_in(
+        self, where: str, subscription: Subscription, update: Published, newest: dict[str, Published]
+    ) -> None:
+        """Check that the values that stand in for a range are those of its end, none left out."""
+        stood_in = {*subscription.standing_in, update.seq}
+        if not stood_in <= {one.seq for one in newest.values()}:
+            self.wrong("altered", f"{where}: {sorted(stood_in)} are not the values as they were at its end")
+        wanted = {one.seq for one in newest.values() if subscription.wants(one)}
+        if len(newest) <= STAND_IN_LIMIT and not wanted <= stood_in:
+            self.wrong("lost", f"{where}: nothing stands in for {sorted(wanted - stood_in)}")
+
+    def reopen(self, subscription: Subscription, first: int) -> None:
+        """Take the snapshots that opened a subscription for what they are, now that `first` and more are missed."""
+        opening = subscription.opening
+        if opening or subscription.at < 0:
+            before = [seq for seq in opening if seq < first]
+            start = max(before, default=first - 1 if subscription.anywhere else 0)
+            subscription.begin(subscription.epoch, start, told=False)
+            subscription.standing_in = [seq for seq in opening if seq >= first]
 
     def on_next(self, where: str, update: Published, subscriptions: list[Subscription]) -> None:
         """Take in an update: the next one of at least one subscription."""
@@ -337,6 +364,7 @@ class Judge:
         for subscription in wanting:
             if subscription.at < 0:
                 subscription.begin(subscription.epoch, update.seq - 1, told=False)
+            subscription.opening = []
             if subscription.standing_in:
                 self.wrong("lost", f"{where}: {subscription.standing_in} stood in for a range that nothing names")
                 subscription.standing_in = []
@@ -386,10 +414,11 @@ class Judge:
         if subscription.stream not in self.log.latest:
             subscription.lost |= self.between(subscription, subscription.at, max(updates, default=0))
             return
-        newest = {updates[seq].key: seq for seq in sorted(updates) if subscription.wants(updates[seq])}
-        for key, seq in newest.items():
-            if seq > subscription.options_at and subscription.newest.get(key, 0) < seq:
-                subscription.lost.add(seq)
+        newest = {updates[seq].key: updates[seq] for seq in sorted(updates)}
+        for key, update in newest.items():
+            come = subscription.newest.get(key, 0) >= update.seq or update.seq <= subscription.options_at
+            if not come and subscription.wants(update):
+                subscription.lost.add(update.seq)
 
     def check_books(self, row: Data, subscription: Subscription | None) -> None:
         """Check a row of session.stats against itself, the log, and the frames that came."""
@@ -418,82 +447,3 @@ class Judge:
             self.wrong("books", f"{name}: {row['filtered']} filtered, but it has no filter")
         if row["skipped"] and subscription.stream not in self.log.latest:
             self.wrong("books", f"{name}: {row['skipped']} skipped on a stream that is delivered every update")
-
-
-# ---------------------------------------------------------------------- JSON
-
-
-def read_json(text: str | bytes) -> Any:
-    """Read JSON as the strictest client would: no key twice, no NaN, one line of UTF-8.
-
-    Raises:
-        ValueError: it is not.
-    """
-
-    def members(pairs: list[tuple[str, Any]]) -> Data:
-        if len(dict(pairs)) != len(pairs):
-            raise ValueError(f"a key stands twice in {pairs}")
-        return dict(pairs)
-
-    def constant(name: str) -> None:
-        raise ValueError(f"{name} is not JSON")
-
-    decoded = text if isinstance(text, str) else text.decode()
-    if "\n" in decoded:
-        raise ValueError("a frame is one line")
-    return json.loads(decoded, object_pairs_hook=members, parse_constant=constant)
-
-
-def entries_of(params: Any) -> list[Data]:
-    """Return the subscriptions that params name, as objects."""
-    entries = [params] if isinstance(params, dict) else params if isinstance(params, list) else []
-    entries = [{"stream": entry} if isinstance(entry, str) else entry for entry in entries]
-    return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("stream"), str)]
-
-
-def field_set(entry: Data) -> frozenset[str] | None:
-    """Return the field set that an entry asks for."""
-    return frozenset(map(str, entry["fields"])) if isinstance(entry.get("fields"), list) else None
-
-
-def trimmed(data: Data, fields: frozenset[str] | None) -> Data:
-    """Return data with the fields that were asked for."""
-    return data if fields is None else {name: value for name, value in data.items() if name in fields}
-
-
-def same(published: Any, got: Any, int64_string: bool) -> bool:
-    """Whether a value is what was published: true is not 1; an integer may be a string where that was asked for."""
-    if isinstance(published, dict):
-        return isinstance(got, dict) and published.keys() == got.keys() and all(
-            same(value, got[name], int64_string) for name, value in published.items()
-        )  # fmt: skip
-    if isinstance(published, list):
-        return isinstance(got, list) and len(published) == len(got) and all(
-            same(one, other, int64_string) for one, other in zip(published, got, strict=True)
-        )  # fmt: skip
-    if int64_string and isinstance(published, int) and isinstance(got, str):
-        return str(published) == got
-    return isinstance(published, bool) == isinstance(got, bool) and published == got
-
-
-def selects(where: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
-    """Whether a filter, as in a request, selects an update (protocol, section 3)."""
-    return all(term_holds(term, data.get(name)) for name, term in where.items())
-
-
-def term_holds(term: Any, value: Any) -> bool:
-    if not isinstance(term, dict):
-        return same(term, value, False)
-    ordered = {str: str, int: float, float: float}
-    for test, bound in term.items():
-        if test == "in":
-            holds = any(same(one, value, False) for one in bound)
-        elif test == "prefix":
-            holds = isinstance(value, str) and value.startswith(bound)
-        elif type(value) not in ordered or ordered[type(value)] is not ordered.get(type(bound)):
-            holds = False
-        else:
-            holds = {"gt": value > bound, "gte": value >= bound, "lt": value < bound, "lte": value <= bound}[test]
-        if not holds:
-            return False
-    return True

@@ -19,7 +19,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.judge import Event, Judge, Log, Published, Start, Violation, read_json
+from tests.jsonvalues import read_json
+from tests.judge import Event, Judge, Log, Published, Start, Violation
 
 LATEST = frozenset({"metrics", "network", "energy"})
 """The declared streams of which a reader that falls behind gets the newest only (protocol, section 2)."""

@@ -6,10 +6,13 @@ update takes a way through gRPC within one process.
 
 import asyncio
 import signal
+from typing import Final
 
 from bridge.app.process import Process
 from bridge.ops.logs import set_up_logs
 from bridge.settings import LogSettings, SidecarSettings, StateSettings, UpSettings
+
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 def run_state(settings: StateSettings) -> int:
@@ -40,6 +43,8 @@ def run(logs: LogSettings, state: StateSettings | None, sidecar: SidecarSettings
     """
     set_up_logs(logs.log_level, logs.log_format)
     asyncio.run(serve(state, sidecar))
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # a second one must not turn the exit code into a failure
     return 0
 
 
@@ -59,7 +64,7 @@ def stop_signal() -> asyncio.Event:
     """Return an event that SIGTERM and SIGINT set."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
     return stop
 

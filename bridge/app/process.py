@@ -21,10 +21,12 @@ from bridge.app.parts import (
 )
 from bridge.core.hub import Hub
 from bridge.core.origin import Origin
+from bridge.edges.documents import DocumentsEdge
 from bridge.edges.grpc.server import StateServer
 from bridge.edges.guard import Guard
 from bridge.edges.http import HttpEdge
 from bridge.edges.rpc import RpcEdge
+from bridge.edges.state import StateEdge
 from bridge.edges.websocket import WebSocketEdge
 from bridge.ops.call_cache import CallCache
 from bridge.ops.metrics import Metrics, Row, counter, gauge, hub_rows
@@ -113,12 +115,26 @@ class Process:
             counter("connections_refused", "WebSocket handshakes that were refused.", lambda: edge.refused),
         ]
         self._http = HttpEdge(self.hub, Metrics(rows), lambda: {"connections": len(edge.wires)})
+        state = StateEdge(self.hub, settings.limits)
+        documents = DocumentsEdge(
+            self.hub.catalogue,
+            poll_interval_ms=settings.dashboard_poll_interval_ms,
+            ping_interval_seconds=limits.ping_interval_seconds,
+        )
         rpc = RpcEdge(self.hub, self._calls, settings.limits)
         rows += rpc_rows(rpc, self._calls)
         guard = Guard(settings.allowed_hosts, settings.allowed_origins)
         application = web.Application(middlewares=[guard.middleware])
-        application.add_routes([*self._http.routes(), *rpc.routes(), web.get("/ws", edge.handle)])
-        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=0.5)
+        application.add_routes(
+            [*self._http.routes(), *state.routes(), *documents.routes(), *rpc.routes(), web.get("/ws", edge.handle)]
+        )
+        self._runner = web.AppRunner(
+            application,
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=0.5,
+            auto_decompress=False,  # a damaged body would fill the log, and a bomb the processor; /rpc refuses both
+        )
         await self._runner.setup()
         self._site = await start_site(self._runner, settings.listen)
         self._run(edge.check_forever())

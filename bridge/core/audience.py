@@ -8,7 +8,7 @@ pending is joined into one buffer for all of them.
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from bridge.core.cursor import Cursor, Spec
+from bridge.core.cursor import Cursor, Spec, skips
 from bridge.core.history import History
 from bridge.core.streams import Delivery
 from bridge.core.update import Form, Format, Missed, Update
@@ -115,7 +115,8 @@ class Reader:
         if cursor.spec.key is not None:
             bases = [history.base[cursor.spec.key]]
         else:
-            bases = [update for update in history.base.values() if update.seq >= missed.first][-STAND_IN_LIMIT:]
+            values = list(history.base.values())
+            bases = [update for update in values if update.seq >= missed.first][-STAND_IN_LIMIT:] or values[-1:]
         frames = self.events.gap(cursor, missed)
         frames += [history.frame(update, form._replace(snapshot=True)) for update in bases[:-1]]
         frames += [update.standing_in(form, missed) for update in bases[-1:]]
@@ -187,7 +188,7 @@ class Audience:
         frames = [frame for update in reversed(pending) if (frame := self._frame(update))]
         for key, tally in self.tallies.items():
             tally.seen.clear()
-            if skips(tally):
+            if skips(tally.spec, tally.history):
                 span = tally.history.cut - tally.history.cut_before
                 tally.skipped += span - (tally.delivered - before[key])
         frames.reverse()
@@ -207,10 +208,3 @@ class Audience:
             if frame is None:
                 frame = tally.history.frame(update, Form(self.format, tally.spec.fields))
         return frame
-
-
-def skips(tally: Tally) -> bool:
-    """Whether what a spec was not given was skipped, rather than filtered out."""
-    stream = tally.history.stream
-    latest = stream is not None and stream.delivery is Delivery.LATEST
-    return latest and tally.spec.key is None and tally.spec.where is None

@@ -1,6 +1,7 @@
 """Requests, results and events in protobuf: what theblock.v1.proto sends and takes."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 from google.protobuf.json_format import ParseDict
@@ -15,8 +16,8 @@ from bridge.core.methods import Result, Stats, Streams, Subscribed, Unsubscribed
 from bridge.core.pages import Page
 from bridge.core.position import Position
 from bridge.core.streams import DELIVERY_NUMBERS
-from bridge.core.update import missed_range
-from generated.theblock.state.v1 import frames_pb2, stream_pb2, update_pb2
+from bridge.core.update import field, missed_range
+from generated.theblock.state.v1 import frames_pb2, stream_pb2
 
 METHOD_NAMES = {
     "subscribe": "state_stream.subscribe",
@@ -29,27 +30,31 @@ METHOD_NAMES = {
 }
 """The method that each request of ClientFrame calls."""
 
+RESPONSE = frames_pb2.ServerFrame.RESPONSE_FIELD_NUMBER
+HISTORY = frames_pb2.ResponseFrame.HISTORY_FIELD_NUMBER
+UPDATES = frames_pb2.HistoryPageFrame.UPDATES_FIELD_NUMBER
+
 Since = frames_pb2.SubscriptionSpec | frames_pb2.HistoryFrame
 
 
 def read_request(payload: bytes) -> dict[str, object]:
     """Return the request in a ClientFrame as JSON-RPC would write it: method, params, and id where there is one.
 
+    The method is None where there is no request that is known.
+
     Raises:
-        RequestError: it is no ClientFrame, or there is no request in it.
+        RequestError: it is no ClientFrame.
     """
     try:
         message = frames_pb2.ClientFrame.FromString(payload)
     except DecodeError:
         raise RequestError(ErrorCode.PARSE_ERROR, "the message is not a ClientFrame") from None
     kind = message.WhichOneof("request")
-    if kind is None:
-        raise RequestError(ErrorCode.INVALID_REQUEST, "a ClientFrame has a request")
-    request: dict[str, object] = {"method": METHOD_NAMES[kind], "params": params_of(message, kind)}
+    request: dict[str, object] = {"method": kind and METHOD_NAMES[kind], "params": params_of(message, kind)}
     return request | {"id": message.id} if message.HasField("id") else request
 
 
-def params_of(message: frames_pb2.ClientFrame, kind: str) -> object:
+def params_of(message: frames_pb2.ClientFrame, kind: str | None) -> object:
     """Return the params of a request as JSON would write them."""
     match kind:
         case "subscribe":
@@ -97,17 +102,22 @@ def subscription_params(spec: frames_pb2.SubscriptionSpec) -> dict[str, object]:
 
 
 def where_params(terms: Iterable[frames_pb2.WhereTerm]) -> dict[str, object]:
-    """Return a filter."""
+    """Return a filter; what JSON could not say, as a test that stands twice, becomes a list, which is refused."""
     where: dict[str, object] = {}
     for term in terms:
         values = [where_value(value) for value in term.values]
-        wanted = values if term.test == "in" else values[0] if values else None
-        if term.test in ("", "eq"):
-            where[term.field] = wanted
-        else:
-            tests = where.setdefault(term.field, {})
-            where[term.field] = {**tests, term.test: wanted} if isinstance(tests, Mapping) else {term.test: wanted}
+        wanted: object = values[0] if len(values) == 1 and term.test != "in" else values
+        if term.test not in ("", "eq"):
+            wanted = {term.test: wanted}
+        where[term.field] = joined(where[term.field], wanted) if term.field in where else wanted
     return where
+
+
+def joined(term: object, other: object) -> object:
+    """Return two terms on one field as one: an object of both tests, or a list where there can be none."""
+    if isinstance(term, dict) and isinstance(other, dict) and term.keys().isdisjoint(other):
+        return {**term, **other}
+    return [term, other]
 
 
 def where_value(value: frames_pb2.WhereValue) -> object:
@@ -134,7 +144,8 @@ def binary_frame(message: frames_pb2.ServerFrame) -> bytes:
 
 def event_frame(kind: str, members: Mapping[str, object]) -> bytes:
     """Return the frame of an event, whose members are as in JSON."""
-    return binary_frame(ParseDict({kind: dict(members)}, frames_pb2.ServerFrame()))
+    body: dict[str, Any] = {kind: members}
+    return binary_frame(frames_pb2.ServerFrame(**body))
 
 
 def error_frame(error: RequestError, id_: object) -> bytes:
@@ -146,17 +157,19 @@ def error_frame(error: RequestError, id_: object) -> bytes:
 
 def result_frame(result: Result, id_: object) -> bytes:
     """Return the response with the result of a method."""
+    if isinstance(result, Page):
+        return response_frame(frames_pb2.ResponseFrame(), id_, field(HISTORY, page_body(result)))
     return response_frame(result_message(result), id_)
 
 
-def response_frame(response: frames_pb2.ResponseFrame, id_: object) -> bytes:
-    """Return a response."""
+def response_frame(response: frames_pb2.ResponseFrame, id_: object, more: bytes = b"") -> bytes:
+    """Return a response; `more` are fields of it that are serialized already."""
     if isinstance(id_, int):
         response.id = id_
-    return binary_frame(frames_pb2.ServerFrame(response=response))
+    return frame(Opcode.BINARY, field(RESPONSE, response.SerializeToString() + more))
 
 
-def result_message(result: Result) -> frames_pb2.ResponseFrame:
+def result_message(result: Subscribed | Unsubscribed | Streams | Stats) -> frames_pb2.ResponseFrame:
     """Return the result of a method."""
     match result:
         case Subscribed(rows):
@@ -171,18 +184,16 @@ def result_message(result: Result) -> frames_pb2.ResponseFrame:
         case Stats(rows):
             books = {"subscriptions": [stats_row(cursor, books) for cursor, books in rows]}
             return frames_pb2.ResponseFrame(stats=ParseDict(books, frames_pb2.StatsPageFrame()))
-        case Page():
-            return frames_pb2.ResponseFrame(history=page_message(result))
 
 
-def page_message(page: Page) -> frames_pb2.HistoryPageFrame:
-    """Return a page of history."""
-    message = frames_pb2.HistoryPageFrame(updates=[update_pb2.Update.FromString(u.raw) for u in page.updates])
+def page_body(page: Page) -> bytes:
+    """Return a serialized HistoryPageFrame: written by hand around the bytes of the updates, which stay as they are."""
+    rest = frames_pb2.HistoryPageFrame()
     if page.next is not None:
-        message.next.CopyFrom(position_message(page.next))
+        rest.next.CopyFrom(position_message(page.next))
     if page.missed is not None:
-        message.missed.CopyFrom(missed_range(page.missed))
-    return message
+        rest.missed.CopyFrom(missed_range(page.missed))
+    return b"".join((*(field(UPDATES, update.raw) for update in page.updates), rest.SerializeToString()))
 
 
 def position_message(position: Position) -> stream_pb2.Position:

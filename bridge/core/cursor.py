@@ -4,6 +4,7 @@ At any time `head - start = delivered + filtered + skipped + missed + pending`.
 """
 
 from collections.abc import Iterable
+from itertools import chain, takewhile
 from typing import NamedTuple
 
 from bridge.core.history import History
@@ -27,7 +28,7 @@ class Spec(NamedTuple):
         """Whether the subscription wants `update`, one of its stream."""
         if self.key is not None and self.key != update.key:
             return False
-        return self.where is None or self.where.matches(update.data())
+        return self.where is None or update.selected(self.where)
 
 
 class Books(NamedTuple):
@@ -144,20 +145,27 @@ class Cursor:
         return Peek(wanted, examined[-1].seq, examined[-1].ordinal)
 
     def _peek_newest(self) -> Peek:
+        history = self.history
         newest: dict[str, Update] = {}
-        for update in self.history.backwards(self.history.head + 1):
-            if update.seq <= self.at:
-                break
-            if update.key not in newest and self.spec.matches(update):
+        behind = takewhile(lambda update: update.seq > self.at, history.backwards(history.head + 1))
+        no_longer_held = reversed(history.latest.values()) if self.at + 1 < history.oldest else ()
+        for update in chain(behind, no_longer_held):
+            if update.key not in newest and update.seq > self.at and self.spec.matches(update):
                 newest[update.key] = update
-        return Peek(list(reversed(newest.values())), self.history.head, ENDLESS)
+        return Peek(list(reversed(newest.values())), history.head, ENDLESS)
 
     def advance(self, updates: int, to: int) -> None:
         """Account for having read `updates` updates and moved on to `to`."""
-        if self._jumps and self.spec.key is None and self.spec.where is None:
+        if skips(self.spec, self.history):
             self.skipped += to - self.at - updates
         self.delivered += updates
         self.at = to
+
+
+def skips(spec: Spec, history: History) -> bool:
+    """Whether what a subscription is not given was skipped, rather than filtered out."""
+    latest = history.stream is not None and history.stream.delivery is Delivery.LATEST
+    return latest and spec.key is None and spec.where is None
 
 
 def gather(cursors: Iterable[Cursor], limit: int) -> list[tuple[Update, Cursor]]:

@@ -115,6 +115,7 @@ class Hub:
         self._paced: dict[Reader, None] = {}  # with a subscription of limited rate
         self._reminders: dict[Reader, int] = {}  # when to look at them again, Unix milliseconds
         self._listeners: dict[Callable[[], object], None] = {}
+        self._news = False  # whether there is something that the listeners have not been told of
 
     # ------------------------------------------------------------------ what sources call
 
@@ -144,7 +145,7 @@ class Hub:
                 if not audience.pending or audience.pending[-1] is not update:
                     audience.pending.append(update)
                     self._pending[audience] = None
-        self.wake()
+        self._tell()
 
     def begin(self, name: str, epoch: str, seq: int, snapshots: Iterable[Update] = ()) -> None:
         """Go on behind another position than the last one taken in: a new epoch, or a gap within it.
@@ -177,7 +178,7 @@ class Hub:
             if renewed:
                 self._restart(reader, history)
             self._enqueue(reader)
-        self.wake()
+        self._tell()
 
     def _restart(self, reader: Reader, history: History) -> None:
         for cursor in reader.cursors.values():
@@ -198,7 +199,7 @@ class Hub:
         """Say whether the streams follow the node; a state that is the same keeps the time since when it is."""
         if state is not self.status.state or since_ms is not None:
             self.status = Status(state, self.clock_ms() if since_ms is None else since_ms, detail)
-            self.wake()
+            self._tell()
         elif detail != self.status.detail:
             self.status = self.status._replace(detail=detail)
 
@@ -301,14 +302,20 @@ class Hub:
             self._scheduled = True
             self._schedule()
 
+    def _tell(self) -> None:
+        self._news = True
+        self.wake()
+
     def run(self) -> None:
         """Do one slice of what is to be done, and ask to be run again if there is more."""
         self._scheduled = False
         self._enqueue_paced()
         if not self._jobs and self._dirty:
             self._begin_sweep()
-        elif not self._jobs:
-            self._call_listeners()
+        if self._news:
+            self._news = False
+            for listener in list(self._listeners):
+                listener()
         self._write_slice(self._slice_writes)
         self._catch_up(CATCH_UP_READERS)
         if self._jobs or self._dirty or self._queue:
@@ -336,11 +343,6 @@ class Hub:
             buffer, updates = audience.take()
             if buffer:
                 self._jobs.append(Job(audience, buffer, updates, iter(list(audience.members))))
-        self._call_listeners()
-
-    def _call_listeners(self) -> None:
-        for listener in list(self._listeners):
-            listener()
 
     def _write_slice(self, writes: int) -> None:
         while self._jobs and writes > 0:
@@ -365,7 +367,7 @@ class Hub:
     def _read_on(self, reader: Reader) -> None:
         """Give a reader what comes next that no sweep brings it, and make it live when that is everything."""
         plain = [] if reader.audience is not None else [c for c in reader.cursors.values() if not c.paced]
-        reading = plain + self._due(reader)
+        reading = plain + self._take_due(reader)
         frames = self._tell_behind(reader, plain)
         for cursor in reading:
             if missed := cursor.pass_gap():
@@ -375,29 +377,32 @@ class Hub:
         if frames:
             reader.write(b"".join(frames))
             self.deliveries += len(read)
+        self._plan_reminder(reader)
         if reader.blocked or reader.audience is not None or not reader.cursors:
             return
-        if all(cursor.at == cursor.history.cut for cursor in plain):
+        if all(cursor.at == cursor.history.cut == cursor.history.head for cursor in plain):
             self._tell_live(reader)
             if not reader.blocked:
                 self._join(reader)
         else:
             self._enqueue(reader)
 
-    def _due(self, reader: Reader) -> list[Cursor]:
-        """Return the cursors of limited rate that may read now; ask to be run when the next one may."""
+    def _take_due(self, reader: Reader) -> list[Cursor]:
+        """Return the cursors of limited rate that may read now, and note when they may again."""
         now_ms = self.clock_ms()
         due: list[Cursor] = []
         for cursor in reader.cursors.values():
-            if not cursor.spec.max_rate_hz or cursor.at_head:
-                continue
-            if cursor.due_ms <= now_ms:
+            if cursor.spec.max_rate_hz and not cursor.at_head and cursor.due_ms <= now_ms:
                 cursor.due_ms = now_ms + round(1000 / cursor.spec.max_rate_hz)
                 due.append(cursor)
-            else:
-                self._reminders[reader] = min(cursor.due_ms, self._reminders.get(reader, cursor.due_ms))
-                self._remind(cursor.due_ms - now_ms)
         return due
+
+    def _plan_reminder(self, reader: Reader) -> None:
+        """Ask, once, to be run when the next cursor of limited rate that has something to read may do so."""
+        waiting = [cursor.due_ms for cursor in reader.cursors.values() if cursor.paced and not cursor.at_head]
+        if waiting and self._reminders.get(reader) != min(waiting):
+            self._reminders[reader] = min(waiting)
+            self._remind(max(0, min(waiting) - self.clock_ms()) + 1)  # the clock's fraction of a millisecond is cut off
 
     def _enqueue_paced(self) -> None:
         """See to the readers of limited rate: those with news, and those whose time has come."""

@@ -6,6 +6,7 @@ a double or of thousands of digits, lone surrogates (they cannot be written as U
 
 import json
 import math
+from collections import Counter
 from typing import NoReturn
 
 
@@ -25,7 +26,10 @@ def parse_json(text: str | bytes, depth: int) -> object:
     """
     try:
         value = json.loads(
-            text, object_pairs_hook=unique_keys, parse_constant=refuse_constant, parse_float=finite_float
+            text if isinstance(text, str) else text.decode(),  # json would take bytes in UTF-16 and UTF-32 too
+            object_pairs_hook=unique_keys,
+            parse_constant=refuse_constant,
+            parse_float=finite_float,
         )
     except JsonError:
         raise
@@ -59,9 +63,8 @@ def unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """Make an object of its members, none of them twice."""
     members = dict(pairs)
     if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in members if names.count(name) > 1)
-        raise JsonError(f"the key {twice!r} stands twice in one object")
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise JsonError(f"the key {twice[:80]!r} stands twice in one object")
     return members
 
 

@@ -11,7 +11,7 @@ from bridge.core.errors import RequestError
 from bridge.core.history import History
 from bridge.core.hub import Hub
 from bridge.core.limits import Limits
-from bridge.core.pages import Page, Reason, obstacle, read_page
+from bridge.core.pages import Page, Reason, Since, obstacle, read_page
 from bridge.core.position import Position
 from bridge.core.requests import (
     ListHistory,
@@ -132,24 +132,33 @@ class Methods:
             RequestError: something is asked that the stream cannot do, or a position cannot be decided on now.
         """
         history = self._declared(asked.spec.stream)
-        if history is not None and history.stream is not None and asked.spec.key and not history.stream.keyed:
-            raise bad(f"stream {asked.spec.stream!r} has no keys")
+        check_key(history, asked.spec.key)
         if asked.spec.max_rate_hz is not None:
             delivery = history.stream.delivery if history is not None and history.stream is not None else None
             if delivery is not Delivery.LATEST:
                 raise bad(f"max_rate is for streams delivered latest, which {asked.spec.stream!r} is not")
         if asked.spec.fields is not None and self._reader.format is Format.PROTO:
             raise bad("fields is for JSON: a binary frame carries every update as it was published")
-        position = asked.since.position if asked.since is not None else None
-        if position is None or self._hub.upstream_reached:
+        self._check_decidable(asked.spec.stream, asked.since)
+
+    def _check_decidable(self, stream: str, since: Since | None) -> None:
+        """Check that it can be told what follows a position: an outage voids none.
+
+        Raises:
+            RequestError: it is not known here, and the state service cannot be asked.
+        """
+        if since is None or self._hub.upstream_reached:
             return
-        found = self._hub.histories.get(asked.spec.stream)
-        if found is None or obstacle(found, position) in (Reason.EPOCH, Reason.AHEAD):
-            raise RequestError(
-                ErrorCode.UPSTREAM_UNAVAILABLE,
-                "the state service cannot be reached, so the position cannot be decided on; keep it and ask again",
-                {"retry_after_ms": RETRY_AFTER_MS},
-            )
+        history = self._hub.histories.get(stream)
+        if history is not None and history.epoch:
+            reason = obstacle(history, since.position) if since.position is not None else None
+            if reason not in (Reason.EPOCH, Reason.AHEAD):
+                return
+        raise RequestError(
+            ErrorCode.UPSTREAM_UNAVAILABLE,
+            "the state service cannot be reached, so the position cannot be decided on; keep it and ask again",
+            {"retry_after_ms": RETRY_AFTER_MS},
+        )
 
     def _begin(self, asked: Subscribe) -> tuple[Started, list[bytes]]:
         """Begin or change one subscription; return its row of the result and its snapshot."""
@@ -177,9 +186,10 @@ class Methods:
         assert asked.since is not None
         history, position = cursor.history, asked.since.position
         if position is None:
-            at = asked.since.seq(history)
-            cursor.restart(at, replay_to=history.head)
-            return row._replace(recovered=True, replayed=history.head - at)
+            cursor.restart(asked.since.seq(history), replay_to=history.head)
+            if cursor.loses():
+                return row._replace(recovered=False, reason=Reason.TRIMMED)
+            return row._replace(recovered=True, replayed=cursor.replayed())
         reason = obstacle(history, position)
         if reason in (Reason.EPOCH, Reason.AHEAD):
             cursor.restart(history.head)
@@ -217,6 +227,8 @@ class Methods:
         if history is None:
             near = self._nearest(asked.stream)
             raise bad(f"stream {asked.stream!r} is not declared" + (f"; did you mean {near!r}?" if near else ""))
+        check_key(history, asked.key)
+        self._check_decidable(asked.stream, asked.since)
         return Answer(page_of(history, asked), [])
 
     def _stats(self, params: object) -> Answer:
@@ -233,6 +245,16 @@ METHODS: Final[dict[str, Callable[[Methods, object], Answer]]] = {
     "session.stats": Methods._stats,
 }
 """The methods by name."""
+
+
+def check_key(history: History | None, key: str | None) -> None:
+    """Check that a stream, if it is declared, has keys where one is asked for.
+
+    Raises:
+        RequestError: it has none.
+    """
+    if history is not None and history.stream is not None and key is not None and not history.stream.keyed:
+        raise bad(f"stream {history.name!r} has no keys")
 
 
 def page_of(history: History, asked: ListHistory) -> Page:

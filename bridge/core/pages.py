@@ -15,12 +15,26 @@ class Since(NamedTuple):
     time_ms: int | None = None
 
     def seq(self, history: History) -> int:
-        """Return the seq behind which to read."""
+        """Return the seq behind which to read; 0 where history may have let go of the first ones that are wanted."""
+        if self.position is not None:
+            return self.position.seq
         if self.height is not None:
-            return history.first_since_height(self.height)
-        if self.time_ms is not None:
-            return history.first_since_time(self.time_ms)
-        return self.position.seq if self.position is not None else history.oldest - 1
+            seq = history.first_since_height(self.height)
+        elif self.time_ms is not None:
+            seq = history.first_since_time(self.time_ms)
+        else:
+            return history.oldest - 1
+        return seq if seq >= history.oldest or self._begins_with_the_oldest(history) else 0
+
+    def _begins_with_the_oldest(self, history: History) -> bool:
+        """Whether what history let go of last is surely before that height or time."""
+        before = next(reversed(history.base.values()), None)
+        if before is None or before.seq != history.oldest - 1:
+            return False
+        height = before.data().get("height")
+        if self.height is not None:
+            return isinstance(height, int) and height < self.height
+        return self.time_ms is not None and before.time_ms < self.time_ms
 
 
 class Reason:

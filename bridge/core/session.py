@@ -47,23 +47,23 @@ class Session:
     an `error` frame, since the dashboard takes any other frame for a mistake.
     """
 
-    __slots__ = ("_bad_in_a_row", "_hub", "_limits", "_methods", "_reader")
+    __slots__ = ("bad_in_a_row", "hub", "limits", "methods", "reader")
 
     opcode = Opcode.TEXT
     wrong_kind = "this connection speaks JSON in text frames"
 
     def __init__(self, hub: Hub, reader: Reader, limits: Limits) -> None:
-        self._hub = hub
-        self._reader = reader
-        self._limits = limits
-        self._methods = Methods(hub, reader, limits)
-        self._bad_in_a_row = 0
+        self.hub = hub
+        self.reader = reader
+        self.limits = limits
+        self.methods = Methods(hub, reader, limits)
+        self.bad_in_a_row = 0
 
     # ------------------------------------------------------------------ what the connection calls
 
     def open(self, streams: list[str]) -> list[Effect]:
         """Begin, with subscriptions named in the URL."""
-        return self._request({"method": "state_stream.subscribe", "params": streams}) if streams else []
+        return self.request({"method": "state_stream.subscribe", "params": streams}) if streams else []
 
     def receive(self, frame: Frame) -> list[Effect]:
         """Take a message in.
@@ -75,7 +75,7 @@ class Session:
             FrameError: a text message is not UTF-8. Nothing else is ever raised, whatever a client sends.
         """
         if frame.opcode is self.opcode:
-            return self._message(frame.payload)
+            return self.message(frame.payload)
         if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
             return [Shut(WRONG_KIND, self.wrong_kind)]
         return []
@@ -94,96 +94,98 @@ class Session:
 
     # ------------------------------------------------------------------ reading
 
-    def _message(self, payload: bytes) -> list[Effect]:
+    def message(self, payload: bytes) -> list[Effect]:
+        """Read a message and answer what is in it."""
         try:
-            value = parse_json(check_utf8(payload), self._limits.depth)
+            value = parse_json(check_utf8(payload), self.limits.depth)
         except JsonError as error:
-            return self._refuse(RequestError(ErrorCode.PARSE_ERROR, f"the message is {error}"), {})
+            return self.refuse(RequestError(ErrorCode.PARSE_ERROR, f"the message is {error}"), {})
         if isinstance(value, list):
-            return self._batch(value)
+            return self.batch(value)
         if not isinstance(value, dict):
-            return self._refuse(invalid("a request must be an object"), {})
+            return self.refuse(invalid("a request must be an object"), {})
         if value.get("type") == "ping" and "method" not in value:
-            return self._pong(value)
-        return self._request(value)
+            return self.pong(value)
+        return self.request(value)
 
-    def _request(self, request: Request) -> list[Effect]:
+    def request(self, request: Request) -> list[Effect]:
         """Answer one request."""
-        return self._rpc(request) if "jsonrpc" in request else self._plain(request)
+        return self.rpc(request) if "jsonrpc" in request else self.plain(request)
 
-    def _plain(self, request: Request) -> list[Effect]:
+    def plain(self, request: Request) -> list[Effect]:
         """Answer a request of the dashboard's own protocol: only a failure is told."""
         try:
             if not valid_id(request.get("id")):
                 raise invalid("an id is a string, a number or null")
-            answer = self._methods.call(request.get("method"), request.get("params"))
+            answer = self.methods.call(request.get("method"), request.get("params"))
         except RequestError as error:
-            return self._refuse(error, request)
-        self._bad_in_a_row = 0
+            return self.refuse(error, request)
+        self.bad_in_a_row = 0
         return [Send(frame) for frame in answer.frames]
 
-    def _rpc(self, request: Request) -> list[Effect]:
+    def rpc(self, request: Request) -> list[Effect]:
         """Answer a JSON-RPC 2.0 request."""
-        response, frames = self._respond(request)
+        response, frames = self.respond(request)
         effects: list[Effect] = [] if response is None else [Send(text_frame(encode_json(response)))]
-        return [*effects, *map(Send, frames), *self._strikes()]
+        return [*effects, *map(Send, frames), *self.strikes()]
 
-    def _batch(self, requests: list[object]) -> list[Effect]:
+    def batch(self, requests: list[object]) -> list[Effect]:
         """Answer a JSON-RPC 2.0 batch: one response for all, then what follows from them."""
-        if not requests or len(requests) > self._limits.batch:
-            sentence = f"a batch has 1 to {self._limits.batch} requests, not {len(requests)}"
-            return self._refuse(invalid(sentence), {})
-        answered = [self._respond(request) for request in requests]
+        if not requests or len(requests) > self.limits.batch:
+            sentence = f"a batch has 1 to {self.limits.batch} requests, not {len(requests)}"
+            return self.refuse(invalid(sentence), {})
+        answered = [self.respond(request) for request in requests]
         responses = [response for response, _ in answered if response is not None]
         effects: list[Effect] = [Send(text_frame(encode_json(responses)))] if responses else []
-        return [*effects, *(Send(frame) for _, frames in answered for frame in frames), *self._strikes()]
+        return [*effects, *(Send(frame) for _, frames in answered for frame in frames), *self.strikes()]
 
-    def _respond(self, request: object) -> tuple[dict[str, object] | None, list[bytes]]:
+    def respond(self, request: object) -> tuple[dict[str, object] | None, list[bytes]]:
         """Return the JSON-RPC response, None for a notification, and the frames that follow."""
         if not isinstance(request, dict) or request.get("jsonrpc") != "2.0" or not valid_id(request.get("id")):
-            self._bad_in_a_row += 1
+            self.bad_in_a_row += 1
             error = invalid('a JSON-RPC request is an object with "jsonrpc":"2.0", a method, and an id or none')
             return {"jsonrpc": "2.0", "error": error.to_object(), "id": None}, []
         response = {"jsonrpc": "2.0", "id": request.get("id")}
         try:
-            answer = self._methods.call(request.get("method"), request.get("params"))
+            answer = self.methods.call(request.get("method"), request.get("params"))
         except RequestError as error:
-            self._bad_in_a_row += error.code not in TOLERATED
+            self.bad_in_a_row += error.code not in TOLERATED
             wanted = "id" in request or error.code is ErrorCode.INVALID_REQUEST
             return (response | {"error": error.to_object()} if wanted else None), []
-        self._bad_in_a_row = 0
+        self.bad_in_a_row = 0
         if "id" not in request:
             return None, answer.frames
-        return response | {"result": result_object(answer.result, self._reader.format)}, answer.frames
+        return response | {"result": result_object(answer.result, self.reader.format)}, answer.frames
 
     # ------------------------------------------------------------------ writing
 
-    def _pong(self, request: Request) -> list[Effect]:
+    def pong(self, request: Request) -> list[Effect]:
+        """Answer a ping."""
         timestamp = request.get("timestamp")
         if isinstance(timestamp, dict | list):
-            return self._refuse(invalid("timestamp must be a number"), request)
-        self._bad_in_a_row = 0
-        return [Send(self._event("pong", {"timestamp": timestamp, "server_time": self._hub.clock_ms()}))]
+            return self.refuse(invalid("timestamp must be a number"), request)
+        self.bad_in_a_row = 0
+        return [Send(self.event("pong", {"timestamp": timestamp, "server_time": self.hub.clock_ms()}))]
 
-    def _event(self, kind: str, members: Mapping[str, object]) -> bytes:
+    def event(self, kind: str, members: Mapping[str, object]) -> bytes:
         """Return the frame of an event."""
         return text_frame(encode_json({"type": kind, **members}))
 
-    def _refuse(self, error: RequestError, request: Request) -> list[Effect]:
+    def refuse(self, error: RequestError, request: Request) -> list[Effect]:
         """Tell why a message was refused."""
-        self._bad_in_a_row += error.code not in TOLERATED
-        return [Send(self._refusal(error, request)), *self._strikes()]
+        self.bad_in_a_row += error.code not in TOLERATED
+        return [Send(self.refusal(error, request)), *self.strikes()]
 
-    def _refusal(self, error: RequestError, request: Request) -> bytes:
+    def refusal(self, error: RequestError, request: Request) -> bytes:
         """Return the frame that says why a message was refused."""
         id_ = {"id": request["id"]} if "id" in request and valid_id(request["id"]) else {}
-        return self._event("error", {**id_, "error": error.to_object()})
+        return self.event("error", {**id_, "error": error.to_object()})
 
-    def _strikes(self) -> list[Effect]:
+    def strikes(self) -> list[Effect]:
         """Close when there were too many bad messages in a row."""
-        if self._bad_in_a_row < self._limits.bad_messages:
+        if self.bad_in_a_row < self.limits.bad_messages:
             return []
-        return [Shut(BAD_MESSAGES, f"{self._bad_in_a_row} bad messages in a row")]
+        return [Shut(BAD_MESSAGES, f"{self.bad_in_a_row} bad messages in a row")]
 
 
 def invalid(sentence: str) -> RequestError:

@@ -6,12 +6,14 @@ the field set. Encoded, it is complete: a whole WebSocket frame, or a whole fiel
 
 from enum import IntEnum
 from typing import NamedTuple
+from weakref import ref
 
 import msgspec
 
 from bridge.core.frames import Opcode, frame, text_frame
 from bridge.core.position import Position
 from bridge.core.streams import Stream
+from bridge.core.where import Where
 from generated.theblock.state.v1 import frames_pb2, update_pb2
 
 OVERHEAD_BYTES = 600
@@ -24,6 +26,9 @@ UPDATE_TAG, SNAPSHOT_TAG = b"\x0a", b"\x12"
 """Keys of fields 1 and 2, length-delimited: `update` and `snapshot` of ServerFrame; `update` of SnapshotFrame too."""
 
 SAFE_INTEGER = 2**53 - 1
+
+OUTCOMES = 64
+"""Filters whose outcome an update remembers at most."""
 
 encode_json = msgspec.json.Encoder().encode
 
@@ -67,7 +72,7 @@ class Update:
         size_bytes: what it costs in memory now, encoded forms included.
     """
 
-    __slots__ = ("_frames", "epoch", "key", "ordinal", "prev", "raw", "seq", "size_bytes", "stream",
+    __slots__ = ("_frames", "_outcomes", "epoch", "key", "ordinal", "prev", "raw", "seq", "size_bytes", "stream",
                  "time_ms")  # fmt: skip
 
     def __init__(
@@ -83,6 +88,7 @@ class Update:
         self.ordinal = 0
         self.size_bytes = OVERHEAD_BYTES + len(raw)
         self._frames: dict[Form, bytes] = {}
+        self._outcomes: dict[ref[Where], bool] = {}  # no filter is kept alive here when its subscriptions end
 
     @property
     def position(self) -> Position:
@@ -96,6 +102,15 @@ class Update:
             encoded = self._frames[form] = self._encode(form)
             self.size_bytes += len(encoded)
         return encoded
+
+    def selected(self, where: Where) -> bool:
+        """Whether a filter selects it; evaluated at the first call, and not again for equal filters."""
+        outcome = self._outcomes.get(ref(where))
+        if outcome is None:
+            if len(self._outcomes) >= OUTCOMES:
+                self._outcomes.clear()
+            outcome = self._outcomes[ref(where)] = where.matches(self.data())
+        return outcome
 
     def standing_in(self, form: Form, missed: Missed) -> bytes:
         """Return the frame that repeats it as a snapshot and says what it stands in for."""
@@ -177,6 +192,11 @@ def long_integers_as_strings(value: object) -> object:
     if isinstance(value, int) and not -SAFE_INTEGER <= value <= SAFE_INTEGER:
         return str(value)
     return value
+
+
+def field(number: int, payload: bytes) -> bytes:
+    """Return a length-delimited field of a protobuf message; `number` is at most 15."""
+    return b"".join((bytes((number << 3 | 2,)), varint(len(payload)), payload))
 
 
 def varint(number: int) -> bytes:

@@ -45,64 +45,69 @@ class V1Session(Session):
 
     def open(self, streams: list[str]) -> list[Effect]:
         """Say welcome, tell if the streams do not follow the node, and begin with subscriptions named in the URL."""
-        effects: list[Effect] = [Send(self._event("welcome", self._welcome()))]
-        if self._hub.status.state is not State.LIVE:
-            effects += self.tell_upstream(self._hub.status)
+        effects: list[Effect] = [Send(self.event("welcome", self._welcome()))]
+        if self.hub.status.state is not State.LIVE:
+            effects += self.tell_upstream(self.hub.status)
         if streams:
-            effects += self._rpc({"jsonrpc": "2.0", "method": "state_stream.subscribe", "params": streams})
+            effects += self.plain({"method": "state_stream.subscribe", "params": streams})
         return effects
 
     def _welcome(self) -> dict[str, object]:
-        histories = self._hub.histories.values()
+        histories = self.hub.histories.values()
         return {
             **self._greeting._asdict(),
-            "format": "proto" if self._reader.format is Format.PROTO else "json",
-            "max_message_bytes": self._limits.message_bytes,
+            "format": "proto" if self.reader.format is Format.PROTO else "json",
+            "max_message_bytes": self.limits.message_bytes,
             "streams": [history.name for history in histories if history.stream is not None],
         }
 
-    def _request(self, request: Request) -> list[Effect]:
-        return self._rpc(request)
+    def request(self, request: Request) -> list[Effect]:
+        """Answer one request, as JSON-RPC 2.0 says."""
+        return self.rpc(request)
 
-    def _refusal(self, error: RequestError, request: Request) -> bytes:
+    def refusal(self, error: RequestError, request: Request) -> bytes:
+        """Return the response that says why a message was refused."""
         return text_frame(encode_json({"jsonrpc": "2.0", "error": error.to_object(), "id": None}))
 
     # ------------------------------------------------------------------ what happens without a request
 
     def tell_upstream(self, status: Status) -> list[Effect]:
         """Tell the state of what feeds the hub."""
-        return [Send(self._event("upstream", {"state": status.state.value, "since": status.since_ms}))]
+        return [Send(self.event("upstream", {"state": status.state.value, "since": status.since_ms}))]
 
     def tell_going_away(self, retry_after_ms: int, reason: str) -> list[Effect]:
         """Tell that the connection will be closed, and when to come back."""
-        return [Send(self._event("going_away", {"retry_after_ms": retry_after_ms, "reason": reason}))]
+        return [Send(self.event("going_away", {"retry_after_ms": retry_after_ms, "reason": reason}))]
 
     def tick(self, now_ms: int) -> list[Effect]:
         """Tell, every 15 s, how far the streams have come that moved without a delivery to this client."""
         if now_ms < self._progress_ms:
             return []
         self._progress_ms = now_ms + PROGRESS_MS
-        positions = [row for stream in self._streams() if (row := self._moved(stream)) is not None]
-        return [Send(self._event("progress", {"positions": positions}))] if positions else []
+        streams = self._streams()
+        positions = [row for cursors in streams.values() if (row := self._moved(cursors)) is not None]
+        self._told = {stream: told for stream, told in self._told.items() if stream in streams}
+        return [Send(self.event("progress", {"positions": positions}))] if positions else []
 
     def _streams(self) -> dict[str, list[Cursor]]:
         """Return the cursors of each stream that the client is up to date with."""
         streams: dict[str, list[Cursor]] = {}
-        if self._reader.audience is not None:
-            for cursor in self._reader.cursors.values():
+        if self.reader.audience is not None:
+            for cursor in self.reader.cursors.values():
                 streams.setdefault(cursor.history.name, []).append(cursor)
         return streams
 
-    def _moved(self, stream: str) -> dict[str, object] | None:
-        cursors = self._streams()[stream]
+    def _moved(self, cursors: list[Cursor]) -> dict[str, object] | None:
+        """Return the position of a stream if it moved without a delivery since it was looked at last."""
         history = cursors[0].history
-        delivered = sum(self._reader.delivered(cursor) for cursor in cursors)
-        before, now = self._told.get(stream), (history.epoch, history.cut, delivered)
-        self._told[stream] = now
+        seq = min(cursor.at if cursor.paced else history.cut for cursor in cursors)
+        delivered = sum(self.reader.delivered(cursor) for cursor in cursors)
+        before, now = self._told.get(history.name), (history.epoch, seq, delivered)
+        self._told[history.name] = now
         start = min(cursor.start for cursor in cursors)
         quiet = delivered == before[2] if before else delivered == 0
         moved = (before[:2] if before else (history.epoch, start)) != now[:2]
-        return {"stream": stream, "epoch": history.epoch, "seq": history.cut} if quiet and moved else None
+        return {"stream": history.name, "epoch": history.epoch, "seq": seq} if quiet and moved else None
 
     # ------------------------------------------------------------------ what the hub tells of this reader
 
@@ -117,16 +122,16 @@ class V1Session(Session):
     def _gap(self, cursor: Cursor, first: int, last: int, reason: str) -> bytes:
         key = {} if cursor.spec.key is None else {"key": cursor.spec.key}
         place = {"stream": cursor.spec.stream, **key, "epoch": cursor.epoch}
-        return self._event("gap", {**place, "from": first, "to": last, "reason": reason})
+        return self.event("gap", {**place, "from": first, "to": last, "reason": reason})
 
     def fell_behind(self, cursor: Cursor) -> list[bytes]:
         """Tell that the client reads too slowly to stay live."""
         stream = cursor.spec.stream
-        return [self._event("fell_behind", {"stream": stream, "seq": cursor.at, "head": cursor.history.head})]
+        return [self.event("fell_behind", {"stream": stream, "seq": cursor.at, "head": cursor.history.head})]
 
     def caught_up(self, cursor: Cursor) -> list[bytes]:
         """Tell that it is live again."""
-        return [self._event("caught_up", {"stream": cursor.spec.stream, "seq": cursor.at})]
+        return [self.event("caught_up", {"stream": cursor.spec.stream, "seq": cursor.at})]
 
 
 class V1ProtoSession(V1Session):
@@ -137,31 +142,35 @@ class V1ProtoSession(V1Session):
     opcode = Opcode.BINARY
     wrong_kind = "this connection speaks protobuf in binary frames"
 
-    def _message(self, payload: bytes) -> list[Effect]:
+    def message(self, payload: bytes) -> list[Effect]:
+        """Read a ClientFrame and answer its request."""
         try:
             request = binary.read_request(payload)
         except RequestError as error:
-            return self._refuse(error, {})
+            return self.refuse(error, {})
         if request["method"] == "ping":
-            return self._pong({"timestamp": request["params"]})
-        return self._rpc(request)
+            return self.pong({"timestamp": request["params"]})
+        return self.rpc(request)
 
-    def _rpc(self, request: Request) -> list[Effect]:
+    def rpc(self, request: Request) -> list[Effect]:
+        """Answer a request; one without id only if it is none."""
         try:
-            answer = self._methods.call(request.get("method"), request.get("params"))
+            answer = self.methods.call(request.get("method"), request.get("params"))
         except RequestError as error:
             if "id" in request or error.code is ErrorCode.INVALID_REQUEST:
-                return self._refuse(error, request)
-            self._bad_in_a_row += error.code not in TOLERATED
-            return self._strikes()
-        self._bad_in_a_row = 0
+                return self.refuse(error, request)
+            self.bad_in_a_row += error.code not in TOLERATED
+            return self.strikes()
+        self.bad_in_a_row = 0
         effects: list[Effect] = []
         if "id" in request:
             effects.append(Send(binary.result_frame(answer.result, request["id"])))
         return [*effects, *map(Send, answer.frames)]
 
-    def _event(self, kind: str, members: Mapping[str, object]) -> bytes:
+    def event(self, kind: str, members: Mapping[str, object]) -> bytes:
+        """Return the frame of an event."""
         return binary.event_frame(kind, members)
 
-    def _refusal(self, error: RequestError, request: Request) -> bytes:
+    def refusal(self, error: RequestError, request: Request) -> bytes:
+        """Return the response that says why a message was refused."""
         return binary.error_frame(error, request.get("id"))

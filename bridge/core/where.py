@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import cast
 
 from bridge.core.codes import ErrorCode
@@ -39,7 +40,7 @@ TESTS: dict[str, Test] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Where:
     """A filter: every term must hold. Equal filters are equal objects, so that each is evaluated once an update.
 
@@ -50,8 +51,13 @@ class Where:
     terms: tuple[tuple[str, str, str, object], ...]
 
     def matches(self, data: Mapping[str, object]) -> bool:
-        """Whether `data` is selected. A field that is not there is null."""
-        return all(TESTS[test](data.get(field), wanted) for field, test, _, wanted in self.terms)
+        """Whether `data` is selected. A field that is not there is null, and so is what JSON writes as null."""
+        return all(TESTS[test](as_written(data.get(field)), wanted) for field, test, _, wanted in self.terms)
+
+
+def as_written(value: object) -> object:
+    """Return a value as JSON writes it: NaN and infinities are null."""
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def parse_where(value: object, limit: int) -> Where:

@@ -29,6 +29,10 @@ HEADERS = {
 """Headers of every response, but for those that it sets itself."""
 
 
+EXPOSED = "ETag, Link, Retry-After, Theblock-Missed"
+"""Headers that pages of other origins may read."""
+
+
 class Guard:
     """The check of Host and Origin."""
 
@@ -89,7 +93,7 @@ class Guard:
                     response.headers.setdefault(name, value)
                 if (origin := request.headers.get(hdrs.ORIGIN)) is not None and refusal is None and foreign is None:
                     response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
-                    response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = "ETag, Retry-After"
+                    response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = EXPOSED
             return response
 
         return guard

@@ -118,8 +118,8 @@ def tokens(headers: CIMultiDictProxy[str], name: str) -> list[str]:
 
 def subprotocol(request: web.Request) -> str | None:
     """Return the first known subprotocol that a client offers, None if there is none."""
-    offers = tokens(request.headers, hdrs.SEC_WEBSOCKET_PROTOCOL)
-    return next((offer for offer in offers if offer in SUBPROTOCOLS), None)
+    offers = ",".join(request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, ())).split(",")
+    return next((offer.strip() for offer in offers if offer.strip() in SUBPROTOCOLS), None)
 
 
 def wanted_format(request: web.Request) -> Format:

@@ -193,8 +193,11 @@ class Wire(asyncio.Protocol):
         self._received.clear()
         self._hub.detach(self._reader)
         self._transport.write(last_frame)
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
+        try:
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+        except OSError:  # the peer has reset the connection, and we have not been told yet
+            self._transport.abort()
         self._transport.resume_reading()
         self._loop.call_later(CLOSE_SECONDS, self._transport.abort)
 

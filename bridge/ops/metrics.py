@@ -41,11 +41,16 @@ def counter(name: str, doc: str, read: Callable[[], float]) -> Row:
     return Row(name, CounterMetricFamily, doc, (), lambda: [((), read())])
 
 
+def declared(hub: Hub) -> list[History]:
+    """Return the histories of declared streams: names that clients make up never become labels."""
+    return [history for history in list(hub.histories.values()) if history.stream is not None]
+
+
 def hub_rows(hub: Hub) -> list[Row]:
     """Return the rows that every process has."""
 
     def by_stream(name: str, kind: Kind, doc: str, read: Callable[[History], float]) -> Row:
-        return Row(name, kind, doc, ("stream",), lambda: [((h.name,), read(h)) for h in list(hub.histories.values())])
+        return Row(name, kind, doc, ("stream",), lambda: [((h.name,), read(h)) for h in declared(hub)])
 
     return [
         by_stream("updates", CounterMetricFamily, "Updates taken in.", lambda h: h.taken),

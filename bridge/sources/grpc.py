@@ -107,6 +107,7 @@ class UpstreamSource:
         self._backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, random)
         self._told = False  # ever what state the source is in
         self._lost = False  # a subscription, and none has answered since
+        hub.upstream_reached = False  # until everything is here that the service has
         self._source: stream_pb2.SourceStatus | None = None  # as it was passed on
 
     @cached_property
@@ -185,6 +186,7 @@ class UpstreamSource:
             return
         # After an outage of our own the state began when the outage ended, whatever the source says.
         since_ms = source.since_ms if not self._told or self._source is not None else None
+        self._hub.upstream_reached = True
         self._hub.set_status(STATES.get(source.state, State.DOWN), source.detail, since_ms)
         self._told = True
         self._source = source
@@ -192,6 +194,7 @@ class UpstreamSource:
     def _tell_down(self, detail: str) -> None:
         if self._hub.status.state is not State.DOWN or self._hub.status.detail != detail:
             log.warning("%s", detail)
+        self._hub.upstream_reached = False
         self._hub.set_status(State.DOWN, detail)
 
     async def call_node(self, method: str, params: dict[str, object]) -> bytes:

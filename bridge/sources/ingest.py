@@ -130,7 +130,8 @@ class IngestService:
 
     async def _publish_all(self, _requests: object, context: Context) -> None:
         """Take requests until the publisher ends its stream."""
-        closing = reading = asyncio.ensure_future(self._closing.wait())
+        closing = asyncio.ensure_future(self._closing.wait())
+        reading: asyncio.Future[bytes] | None = None
         try:
             while True:
                 reading = asyncio.ensure_future(context.read())
@@ -143,8 +144,9 @@ class IngestService:
                 for response in self._respond(raw):
                     await context.write(response)
         finally:
-            reading.cancel()
             closing.cancel()
+            if reading is not None:
+                reading.cancel()
 
     def _respond(self, raw: bytes) -> Iterable[bytes]:
         """Publish what a request holds, yielding the responses."""

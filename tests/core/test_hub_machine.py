@@ -89,6 +89,7 @@ class HubMachine(RuleBasedStateMachine):
     @rule(count=st.integers(1, 3), tps=number)
     def skip_metrics(self, count: int, tps: int) -> None:
         """Take in the newest metrics only, as a sidecar does that has fallen behind."""
+        self.world.metrics(0.0)
         stream, head = CATALOGUE.get("metrics"), self.hub.histories["metrics"].head
         assert stream is not None
         for seq in range(head + 1, head + count + 1):
@@ -101,7 +102,9 @@ class HubMachine(RuleBasedStateMachine):
     def go_on_behind_a_gap(self, count: int, values: list[tuple[str, int]]) -> None:
         """Go on behind updates that were published elsewhere and will never be had here."""
         blocks, accounts, metrics = (CATALOGUE.get(name) for name in ("block_updates", "account", "metrics"))
-        assert blocks is not None and accounts is not None and metrics is not None
+        assert blocks is not None
+        assert accounts is not None
+        assert metrics is not None
         history = self.hub.histories["block_updates"]
         for seq in range(history.head + 1, history.head + count + 1):
             self.height += 1
@@ -131,7 +134,7 @@ class HubMachine(RuleBasedStateMachine):
 
     @rule(ms=st.sampled_from([10, 600, 2000]))
     def wait(self, ms: int) -> None:
-        self.world.now_ms += ms
+        self.world.wait(ms)
 
     @rule(state=st.sampled_from(list(State)))
     def change_status(self, state: State) -> None:
@@ -147,12 +150,16 @@ class HubMachine(RuleBasedStateMachine):
         which=number, stream=st.sampled_from(STREAMS), key=st.sampled_from([None, None, *KEYS]),
         where=st.sampled_from(WHERES), fields=st.sampled_from(FIELDS), start=st.sampled_from(
             ["none", "none", "since", "last", "height", "time", "epoch", "ahead"]), back=st.integers(0, 12),
+        max_rate=st.sampled_from([None, 1, 20]),
     )  # fmt: skip
     def subscribe_with_options(
-        self, which: int, stream: str, key: str | None, where: Any, fields: Any, start: str, back: int
-    ) -> None:
+        self, which: int, stream: str, key: str | None, where: Any, fields: Any, start: str, back: int,
+        max_rate: int | None,
+    ) -> None:  # fmt: skip
         history = self.hub.histories.get(stream)
         entry: dict[str, Any] = {"stream": stream, "where": where, "fields": fields}
+        if stream == "metrics":
+            entry["max_rate"] = max_rate
         if stream in KEYED:
             entry["key"] = key
         head, epoch = (history.head, history.epoch) if history is not None else (0, self.hub.epoch)
@@ -210,9 +217,12 @@ class HubMachine(RuleBasedStateMachine):
             for client in self.clients:
                 client.drain()
             if not self.world.scheduled:
-                break
+                if not self.world.reminders:
+                    break
+                self.world.wait(100)
             self.world.slice()
         assert not self.world.scheduled
+        assert not self.world.reminders
         for client in self.clients:
             for row in client.stats():
                 assert row["pending"] == 0
@@ -227,7 +237,8 @@ class HubMachine(RuleBasedStateMachine):
         for history in self.hub.histories.values():
             held = history.after(0, len(history))
             assert history.size_bytes == sum(update.size_bytes for update in held)
-            assert history.cursors == sum((c.history is history) for x in self.clients for c in x.reader.cursors.values())
+            cursors = [cursor for client in self.clients for cursor in client.reader.cursors.values()]
+            assert history.cursors == sum(cursor.history is history for cursor in cursors)
             assert history.stream is not None or history.cursors
 
     def teardown(self) -> None:

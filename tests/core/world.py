@@ -45,15 +45,27 @@ class World:
     def __init__(self, *, limits: HistoryLimits | None = None, slice_writes: int = 500) -> None:
         self.now_ms = NOW_MS
         self.scheduled = 0
+        self.reminders: list[int] = []  # times at which the hub asked to be run
         self.oracle = Oracle()
-        self.hub = Hub(CATALOGUE, clock_ms=lambda: self.now_ms, schedule=self._schedule, limits=limits,
-                       slice_writes=slice_writes)  # fmt: skip
+        self.hub = Hub(CATALOGUE, clock_ms=lambda: self.now_ms, schedule=self._schedule, remind=self._remind,
+                       limits=limits, slice_writes=slice_writes)  # fmt: skip
         numbers = itertools.count(1)
         self.origin = Origin(self.hub, new_epoch=lambda: f"e{next(numbers)}")
         self.oracle.began(self.origin.epoch)
 
     def _schedule(self) -> None:
         self.scheduled += 1
+
+    def _remind(self, ms: int) -> None:
+        self.reminders.append(self.now_ms + ms)
+
+    def wait(self, ms: int) -> None:
+        """Let time pass."""
+        self.now_ms += ms
+        due = [time for time in self.reminders if time <= self.now_ms]
+        self.reminders = [time for time in self.reminders if time > self.now_ms]
+        if due:
+            self.hub.wake()
 
     def run(self, most: int = 10_000) -> None:
         """Run the hub as often as it asks for it."""
@@ -190,7 +202,9 @@ def elsewhere(world: World, stream: Stream, seq: int, payload: Any, data: dict[s
               prev: int = 0) -> Update:  # fmt: skip
     """Make an update as the state service does, with its own position, and note it as published."""
     history = world.hub.histories[stream.name]
-    message = update_pb2.Update(stream=stream.name, epoch=history.epoch, seq=seq, time_ms=world.now_ms, key=key, prev=prev)
+    message = update_pb2.Update(
+        stream=stream.name, epoch=history.epoch, seq=seq, time_ms=world.now_ms, key=key, prev=prev
+    )
     getattr(message, stream.field).CopyFrom(payload)
     raw = message.SerializeToString()
     return world.note(Update(stream, history.epoch, seq, world.now_ms, raw, key, prev), data)

@@ -1,6 +1,6 @@
 """What tests of the WebSocket and HTTP edges share."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import aiohttp
 import pytest
@@ -17,10 +17,11 @@ def options() -> Options:
 
 
 @pytest.fixture
-async def rig(options: Options) -> AsyncIterator[Rig]:
-    """Serve."""
+async def rig(options: Options, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Rig]:
+    """Serve; no handler may raise what it should not, which aiohttp only logs."""
     async with serving(options) as rig:
         yield rig
+    assert [record.getMessage() for record in caplog.records if "nhandled" in record.getMessage()] == []
 
 
 @pytest.fixture
@@ -69,10 +70,3 @@ async def witness(rig: Rig) -> AsyncIterator[Witness]:
         await witness.judge()
     finally:
         witness.end()
-
-
-@pytest.fixture(autouse=True)
-def nothing_unhandled(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Fail a test in which a handler raised what it should not: aiohttp only logs that."""
-    yield
-    assert [record.getMessage() for record in caplog.records if "nhandled" in record.getMessage()] == []

@@ -11,7 +11,7 @@ import socket
 import struct
 from typing import NamedTuple
 
-from tests import oracle
+from tests import frames, oracle
 from tests.edges.rig import within
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
@@ -190,9 +190,9 @@ class RawClient:
         """Send a JSON message."""
         await self.send_text(json.dumps(value))
 
-    async def subscribe(self, *params: object, id: object = 1) -> None:
+    async def subscribe(self, *params: object, request_id: object = 1) -> None:
         """Send a subscribe request as the dashboard does."""
-        await self.ask({"method": "state_stream.subscribe", "params": params, "id": id})
+        await self.ask({"method": "state_stream.subscribe", "params": params, "id": request_id})
 
     # ------------------------------------------------------------------ in
 
@@ -223,6 +223,7 @@ class RawClient:
                 assert not self.buffer, "the last frame is not whole"
                 raise
         del self.buffer[: read[1]]
+        frames.saw(*read[0])
         if self.judged and read[0].opcode == TEXT:
             self.judged.received(read[0].payload)
         return read[0]
@@ -243,12 +244,12 @@ class RawClient:
 
     async def read_to_end(self) -> list[Received]:
         """Read frames until the server hangs up."""
-        frames = []
+        received = []
         try:
             while True:
-                frames.append(await self.read())
+                received.append(await self.read())
         except Hung:
-            return frames
+            return received
 
     async def pong(self) -> dict:
         """Ask for a pong and read it: there was nothing before it."""
@@ -257,6 +258,11 @@ class RawClient:
         answer = await self.read_json()
         assert (answer["type"], answer["timestamp"]) == ("pong", token), answer
         return answer
+
+    def reset(self) -> None:
+        """Close the socket so that the server is told that the connection is gone, not that it ends."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
 
     def hang_up(self) -> None:
         """Close the socket."""

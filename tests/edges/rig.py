@@ -16,12 +16,14 @@ from bridge.core.hub import Hub, State
 from bridge.core.limits import Limits
 from bridge.core.origin import Origin
 from bridge.core.streams import Catalogue
+from bridge.core.update import Update
+from bridge.edges.documents import DocumentsEdge
 from bridge.edges.guard import Guard
 from bridge.edges.http import HttpEdge
+from bridge.edges.state import StateEdge
 from bridge.edges.websocket import WebSocketEdge
 from bridge.edges.wire import Patience
 from bridge.ops.metrics import Metrics, hub_rows
-from bridge.core.update import Update
 from generated.theblock.state.v1 import block_pb2, metrics_pb2
 from tests.oracle import Oracle
 
@@ -71,7 +73,11 @@ class Rig:
         self.metrics = Metrics(hub_rows(self.hub))
         self.http = HttpEdge(self.hub, self.metrics, options.describe)
         self.app = web.Application(middlewares=[options.guard.middleware])
-        self.app.add_routes([*self.http.routes(), web.get("/ws", self.edge.handle)])
+        state = StateEdge(self.hub, options.limits)
+        documents = DocumentsEdge(self.hub.catalogue, poll_interval_ms=2000, ping_interval_seconds=25)
+        for edge in (self.http, state, documents):
+            self.app.add_routes(edge.routes())
+        self.app.add_routes([web.get("/ws", self.edge.handle)])
         self.port = 0
         self.oracle = Oracle()
         self.keep_up: list[Callable[[], int]] = []  # each returns the height that somebody has read

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from bridge.edges.wire import Patience
-from tests.edges.rawclient import CLOSE, PING, PONG, TEXT, Hung, frame
+from tests.edges.rawclient import CLOSE, PING, PONG, TEXT, Hung, RawClient, frame
 from tests.edges.rig import Options, until, within
 
 
@@ -16,6 +16,14 @@ async def test_a_close_is_echoed_with_its_own_code(connect, code):
     assert await client.read() == (CLOSE, code.to_bytes(2, "big"))
     with pytest.raises(Hung):
         await client.read()
+
+
+@pytest.mark.parametrize("data", [frame(CLOSE), frame(TEXT, b"", masked=False)], ids=["echoed", "ours"])
+async def test_the_sidecar_hangs_up_at_once_after_a_close_frame(connect, monkeypatch, data):
+    monkeypatch.setattr("bridge.edges.wire.CLOSE_SECONDS", 1000)
+    client = await connect()
+    await client.send(data)
+    assert [received.opcode for received in await client.read_to_end()] == [CLOSE]
 
 
 async def test_an_empty_close_is_answered_with_1000(connect):
@@ -95,7 +103,8 @@ async def test_a_drain_sends_everybody_away_with_a_time_of_its_own(rig, connect,
     await until(rig.holds_nothing, "nothing is left")
 
 
-async def test_a_drain_ends_in_time_whoever_does_not_hang_up(rig, connect):
+async def test_a_drain_ends_in_time_whoever_does_not_hang_up(rig, connect, monkeypatch):
+    monkeypatch.setattr("bridge.edges.wire.CLOSE_SECONDS", 1000)
     clients = [await connect() for _ in range(5)]
     await within(rig.edge.drain(0.2))
     await until(rig.holds_nothing, "nothing is left")
@@ -112,6 +121,20 @@ async def test_updates_before_a_drain_arrive_before_its_close(rig, connect):
     assert (await client.read_close())[0] == 1012
     client.hang_up()
     await within(draining)
+
+
+@pytest.mark.parametrize("leave", [RawClient.hang_up, RawClient.reset], ids=["closed", "reset"])
+async def test_a_client_that_has_just_gone_stops_no_drain(rig, connect, leave):
+    """The kernel knows of it, the process does not yet: what it tries on that socket fails."""
+    gone, stays = await connect(), await connect()
+    await gone.pong()
+    await stays.pong()
+    leave(gone)
+    draining = asyncio.create_task(rig.edge.drain(5))
+    assert (await stays.read_close())[0] == 1012
+    stays.hang_up()
+    await within(draining)
+    await until(rig.holds_nothing, "nothing is left")
 
 
 class TestLife:

@@ -13,11 +13,12 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from bridge.core.errors import NodeCallError, StartError, UpstreamError
 from bridge.core.hub import State
 from bridge.core.update import Format
-from bridge.edges.grpc import StateServer
+from bridge.edges.grpc import StateServer, StateStreamService
+from bridge.ops.grpc_options import channel_options
 from bridge.settings.address import Address
 from generated.theblock.state.v1 import account_pb2, service_pb2, service_pb2_grpc, stream_pb2, view_pb2
 from generated.theblock.state.v1.service_pb2 import StreamStart
-from tests.state_service import Client, Service, error_of, serving, stub_of, until
+from tests.state_service import ANY_PORT, Client, Service, error_of, new_hub, serving, stub_of, until
 
 BLOCKS = "block_updates"
 MIB = 1 << 20
@@ -294,6 +295,24 @@ async def test_progress_comes_again_and_again_while_nothing_else_does():
         assert {(p.stream, p.epoch, p.seq) for p in client.parts("progress")} == {(BLOCKS, "e1", 3)}
 
 
+async def test_nothing_begins_before_the_epoch_is_known():
+    hub = new_hub()  # as that of a relay whose own service has not been reached
+    state = StateStreamService(hub, progress_seconds=0.02)
+    async with (
+        StateServer(ANY_PORT, [state]) as server,
+        grpc.aio.insecure_channel(str(server.address)) as channel,
+    ):
+        client = Client(service_pb2_grpc.StateStreamServiceStub(channel), StreamStart(stream=BLOCKS))
+        await client.read_until(lambda: len(client.responses) == 3)
+        assert client.responses[0].source.state == stream_pb2.SOURCE_STATE_DOWN
+        assert client.started == {}
+        hub.begin(BLOCKS, "e7", 40)
+        hub.set_epoch("e7")
+        await client.read_until(lambda: client.started)
+        started = client.started[BLOCKS]
+        assert (started.info.epoch, started.seq, started.reason) == ("e7", 40, stream_pb2.REASON_UNSPECIFIED)
+
+
 async def test_a_new_epoch_starts_every_stream_anew():
     async with serving() as service, stub_of(service) as stub:
         service.blocks([1, 2, 3])
@@ -314,7 +333,7 @@ async def test_a_new_epoch_starts_every_stream_anew():
 async def test_a_client_that_does_not_read_costs_nothing_and_is_told_what_it_missed():
     async with (
         serving(count=1000) as service,
-        grpc.aio.insecure_channel(str(service.address), options=[("grpc.http2.bdp_probe", 0)]) as channel,
+        grpc.aio.insecure_channel(str(service.address), options=channel_options(30)) as channel,
     ):
         stub = service_pb2_grpc.StateStreamServiceStub(channel)
         client = Client(stub, StreamStart(stream=BLOCKS), StreamStart(stream="account"))
@@ -342,7 +361,7 @@ async def test_a_client_that_does_not_read_costs_nothing_and_is_told_what_it_mis
 
 async def test_a_gap_of_a_keyed_stream_has_the_values_of_every_key_in_it():
     async with serving(count=2) as service, stub_of(service) as stub:
-        for address in ("a", "b", "c", "a", "d", "e"):
+        for address in ("known", "b", "c", "a", "d", "e"):
             account(service, address, 1)
         client = Client(stub, since("account", 1))
         await client.read_updates(2)

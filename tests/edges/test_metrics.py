@@ -1,17 +1,12 @@
 """The metrics: each is one that a collector can read, says what is so, and is documented."""
 
-import re
-from pathlib import Path
-
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.core.hub import State
 from bridge.ops.metrics import PREFIX, hub_rows
+from tests.contract.pages import OPERATIONS, plain, quoted, table
 from tests.edges.rig import Options, until
-
-OPERATIONS = Path(__file__).resolve().parents[2] / "docs/operations.md"
-NOBODY = "nobody_publishes"
 
 
 async def read(http) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -76,12 +71,10 @@ async def test_every_metric_is_documented_and_nothing_else(rig, http):
         families = {family.name: family for family in text_string_to_metric_families(await response.text())}
     assert len(families) == len(hub_rows(rig.hub))
     shown = {
-        (name + ("_total" if family.type == "counter" else ""), family.type, family.documentation)
+        (name + "_total" * (family.type == "counter"), family.type, family.documentation)
         for name, family in families.items()
     }
-    section = OPERATIONS.read_text().split("### Of every process")[1].split("###")[0]
-    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| [^|]* \| ([^|]+) \|$", section, re.MULTILINE)
-    assert set(rows) == shown
-    for row in hub_rows(rig.hub):
-        line = next(line for line in section.splitlines() if re.match(rf"\| `{PREFIX}{row.name}(_total)?` ", line))
-        assert [name for name in re.findall(r"`(\w+)`", line.split("|")[3])] == list(row.labels)
+    rows = table(OPERATIONS, "Of every process", "metric")
+    assert {(plain(row[0]), row[1], row[3]) for row in rows} == shown
+    labels = {plain(row[0]).removesuffix("_total"): tuple(quoted(row[2])) for row in rows}
+    assert labels == {PREFIX + row.name: row.labels for row in hub_rows(rig.hub)}

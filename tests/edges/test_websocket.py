@@ -4,12 +4,11 @@ import asyncio
 import json
 import random
 
-import aiohttp
 import pytest
 
 from generated.theblock.state.v1 import account_pb2, network_pb2
 from tests.edges.rawclient import PING, PONG, TEXT, Hung, RawClient, frame, parse_frame, parse_frames
-from tests.edges.rig import until, within
+from tests.edges.rig import until
 
 DASHBOARD = ("block_updates", "metrics", "network")
 
@@ -19,7 +18,7 @@ async def test_the_dashboard_gets_its_updates_and_nothing_else(rig, connect):
     rig.block(1)
     client = await connect()
     for stream in DASHBOARD:
-        await client.subscribe(stream, id=1707770400123)
+        await client.subscribe(stream, request_id=1707770400123)
     snapshots = [await client.read_json() for _ in range(2)]
     assert [(one["type"], one["snapshot"]) for one in snapshots] == [("block_update", True), ("metrics_update", True)]
     rig.values(2)
@@ -112,7 +111,11 @@ async def test_long_integers_are_strings_for_who_asks(rig, connect):
     await numbers.subscribe("block_updates")
     await numbers.pong()
     rig.block(2**60 + 1, tx_count=3)
-    assert (await strings.read_json())["data"] | {"hash": ""} == {"height": "1152921504606846977", "hash": "", "tx_count": 3}
+    assert (await strings.read_json())["data"] | {"hash": ""} == {
+        "height": "1152921504606846977",
+        "hash": "",
+        "tx_count": 3,
+    }
     received = await numbers.read()
     assert b'"height":1152921504606846977,' in received.payload
     rig.block(2)
@@ -185,18 +188,6 @@ async def test_an_update_is_the_same_bytes_for_everybody(rig, connect):
     rig.block(1)
     first, *others = [await client.read() for client in clients]
     assert others == [first, first]
-
-
-async def test_aiohttp_understands_it(rig):
-    async with aiohttp.ClientSession() as session, session.ws_connect(f"{rig.url}/ws", compress=15) as socket:
-        await socket.send_json({"method": "state_stream.subscribe", "params": ["block_updates"], "id": 1})
-        await socket.ping(b"x")
-        await socket.send_json({"type": "ping", "timestamp": 1})
-        assert (await within(socket.receive_json()))["type"] == "pong"
-        await rig.blocks(50)
-        assert [(await within(socket.receive_json()))["seq"] for _ in range(50)] == list(range(1, 51))
-        assert await within(socket.close(code=4321, message=b"enough"))
-        assert socket.close_code == 4321
 
 
 async def test_every_frame_is_whole_while_much_is_sent_at_once(rig):

@@ -207,7 +207,7 @@ async def test_a_node_that_stops_and_starts_is_told_and_followed_again():
         await rig.caught_up()
         await until(lambda: node.streams == 1)
         await node.stop()
-        assert "cannot be reached" in await rig.state(State.DOWN)
+        assert "cannot be reached: Connection refused" in await rig.state(State.DOWN)
         node.chain.mine(4)
         await node.start()
         await rig.state(State.LIVE)
@@ -219,6 +219,18 @@ async def test_a_node_that_stops_and_starts_is_told_and_followed_again():
         node.chain.mine(1, txs=1)
         await until(lambda: len(rig.updates("account")) > accounts)
         assert node.streams == 1
+
+
+async def test_a_restarted_node_counts_from_zero_and_nothing_is_made_of_it():
+    async with node_with(20) as node, following(node) as rig:
+        node.grow(20, txs_per_block=3)
+        await until(lambda: (rig.updates("metrics") or [{"tps": None}])[-1]["tps"])
+        await node.restart()
+        tip = rig.tip
+        await until(lambda: rig.tip >= tip + 20)
+        check_blocks(rig)
+        check_heights(rig)
+        assert all(metrics["tps"] is None or metrics["tps"] >= 0 for metrics in rig.updates("metrics"))
 
 
 async def test_answers_that_cannot_be_used_are_told():
@@ -233,17 +245,31 @@ async def test_answers_that_cannot_be_used_are_told():
         assert "ended the connection" in await rig.state(State.STALE)
 
 
-async def test_strange_answers_of_other_methods_hurt_nothing():
+HUGE = 10**400
+STRANGE = [
+    {method: [{"unexpected": None}] for method in ("mempool.stats", "metrics", "net.peer_stats_all")},
+    {
+        "mempool.stats": {"fee_p50": HUGE},
+        "metrics": f"tx_admitted_total {HUGE}\nmempool_size -1e308\neconomics_block_reward_per_block -1\n",
+        "net.peer_stats_all": [{"peer_id": "a", "metrics": {"bytes_sent": HUGE, "last_updated": -1}}],
+    },
+]
+
+
+@pytest.mark.parametrize("answers", STRANGE, ids=["other shapes", "figures beyond all bounds"])
+async def test_strange_answers_of_other_methods_hurt_nothing(answers):
     async with node_with(20) as node:
-        for method in ("mempool.stats", "metrics", "net.peer_stats_all", "energy.market_state"):
-            node.faults.results[method] = [{"unexpected": None}]
+        node.faults.results |= answers
+        node.faults.results["energy.market_state"] = {"providers": [{"capacity_kwh": "much"}]}
+        node.chain.accounts["x"] = Account(HUGE, -1)
         async with following(node) as rig:
             await rig.caught_up()
             node.chain.mine(2)
             await rig.caught_up()
+            await until(lambda: node.requests.count("metrics") > 2)
             metrics = rig.updates("metrics")[-1]
             assert (metrics["fees"], metrics["issuance"], metrics["peers"]) == (None, None, None)
-            assert rig.updates("network") == rig.updates("energy") == []
+            assert rig.updates("network") == rig.updates("energy") == rig.updates("account") == []
 
 
 async def test_requests_stay_below_a_tenth_of_the_limit():
@@ -320,7 +346,10 @@ async def test_without_telemetry_issuance_is_unknown():
 
 
 async def test_metrics_can_be_read_from_the_metrics_port():
-    async def text(_: web.Request) -> web.Response:
+    seen = []
+
+    async def text(request: web.Request) -> web.Response:
+        seen.append(dict(request.headers))
         return web.Response(text="economics_block_reward_per_block 42\n")
 
     application = web.Application()
@@ -331,9 +360,11 @@ async def test_metrics_can_be_read_from_the_metrics_port():
     await site.start()
     port = runner.addresses[0][1]
     try:
-        async with node_with(1) as node, following(node, metrics_url=f"http://127.0.0.1:{port}/metrics") as rig:
+        url = f"http://127.0.0.1:{port}/metrics"
+        async with node_with(1) as node, following(node, metrics_url=url, token="secret") as rig:
             await until(lambda: rig.updates("metrics") and rig.updates("metrics")[-1]["issuance"] == 42)
             assert node.requests.count("metrics") == 0
+        assert "Authorization" not in seen[0]
     finally:
         await runner.cleanup()
 

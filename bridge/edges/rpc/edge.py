@@ -4,7 +4,7 @@ import asyncio
 from typing import Final
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from bridge.core.errors import RequestError
 from bridge.core.hub import Hub
@@ -84,8 +84,10 @@ class RpcEdge:
         """Read a body.
 
         Raises:
-            BadBody: it is too large, too slow, or damaged.
+            BadBody: it is compressed, too large, too slow, or damaged.
         """
+        if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+            raise BadBody(error_response(415, "UNSUPPORTED_MEDIA_TYPE", "the body must not be compressed"))
         limit = self._limits.rpc_body_bytes
         too_large = error_response(413, "TOO_LARGE", f"the body has at most {limit} bytes (limit_rpc_body_bytes)")
         if (request.content_length or 0) > limit:

@@ -91,8 +91,7 @@ class Node:
         except (UpstreamError, TimeoutError, OSError) as error:
             if recent is not None:
                 return recent
-            sentence = str(error) or f"the node did not answer {method} within {patience_seconds:g} s"
-            raise unavailable(sentence) from error
+            raise unavailable(f"the node does not answer {method} now; /health says how it does") from error
 
 
 def unknown(method: str) -> RequestError:

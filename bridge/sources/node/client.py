@@ -7,6 +7,7 @@ every process on the host shares that ban (measured).
 
 import asyncio
 import itertools
+import os
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
@@ -45,6 +46,9 @@ RATE_LIMITED = frozenset({-32001, -32002})
 
 MESSAGE_CHARACTERS = 500
 """Of the node's errors that are kept."""
+
+Unsigned = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""A count, height or time of the node: what does not fit into 63 bits is none."""
 
 NEVER_CALLED = "light.latest_header"
 """On an empty chain its handler dies and takes the chain's lock with it (measured)."""
@@ -88,7 +92,7 @@ class NodeBanned(UpstreamError):
 
 
 class _Error(msgspec.Struct):
-    code: Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**31)]
+    code: Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
     message: str
 
 
@@ -128,6 +132,9 @@ class NodeClient:
         self.latency: Callable[[float], object] = lambda _: None
         self._settings = settings
         self._url = f"{url.scheme}://{url.netloc}"
+        self._headers = {"Host": settings.host_header} if settings.host_header else {}
+        if settings.token:
+            self._headers["Authorization"] = f"Bearer {settings.token}"
         self._monotonic = monotonic
         self._bucket = Bucket(requests_per_second, BURST)
         self._passed = Bucket(PASSED_PER_SECOND, PASSED_BURST)
@@ -140,12 +147,8 @@ class NodeClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        headers = {"Host": self._settings.host_header} if self._settings.host_header else {}
-        if self._settings.token:
-            headers["Authorization"] = f"Bearer {self._settings.token}"
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=16, keepalive_timeout=IDLE_SECONDS),
-            headers=headers,
             skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -220,9 +223,8 @@ class NodeClient:
         request_id = next(self._ids)
         body = msgspec.json.encode({"jsonrpc": "2.0", "id": request_id, "method": method, "params": params})
         asked_at = self._monotonic()
-        async with self._open().post(
-            f"{self._url}/", data=body, headers={"Content-Type": "application/json"}, allow_redirects=False
-        ) as response:
+        headers = {**self._headers, "Content-Type": "application/json"}
+        async with self._open().post(f"{self._url}/", data=body, headers=headers, allow_redirects=False) as response:
             self._check_status(response.status, method)
             answered = await _read(response)
         self.latency((self._monotonic() - asked_at) * 1000)
@@ -245,7 +247,7 @@ class NodeClient:
     # ------------------------------------------------------------------ what is not JSON-RPC
 
     async def get(self, url: str) -> str:
-        """Read a text over HTTP, as the metrics port gives it: a connection of its own, closed after it.
+        """Read a text over HTTP, as the metrics port gives it: without the token, on a connection closed after it.
 
         Raises:
             UpstreamError: as of `ask`.
@@ -275,6 +277,7 @@ class NodeClient:
         try:
             return await self._open().ws_connect(
                 f"{self._url}/state_stream",
+                headers=self._headers,
                 max_msg_size=self._settings.message_limit_bytes,
                 autoping=False,
                 decode_text=False,
@@ -324,7 +327,8 @@ class NodeClient:
         except TimeoutError:
             raise self._silent(what) from None
         except aiohttp.ClientConnectorError as error:
-            reason = error.os_error.strerror or str(error.os_error)
+            number = error.os_error.errno
+            reason = os.strerror(number) if number and number > 0 else str(error.os_error)
             raise NodeUnreachable(f"The node at {self.node} cannot be reached: {reason}") from error
         except (aiohttp.ClientError, OSError) as error:
             reason = str(error) or type(error).__name__

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from bridge.sources.node.client import NodeClient, NodeUnusable
+from bridge.sources.node.client import NodeClient, NodeUnusable, Unsigned
 from bridge.sources.node.outlet import Outlet
 from bridge.sources.node.promtext import parse
 from bridge.sources.node.rates import Rate, Smoothed
@@ -19,7 +19,7 @@ UINT64 = 2**64
 
 
 class _MempoolStats(msgspec.Struct):
-    fee_p50: int
+    fee_p50: Unsigned
 
 
 _decode_mempool = msgspec.json.Decoder(_MempoolStats).decode
@@ -97,10 +97,9 @@ class Metrics:
         """
         result = await self._client.ask("mempool.stats", {"lane": "consumer"})
         try:
-            fees = _decode_mempool(result).fee_p50
+            self._fees = _decode_mempool(result).fee_p50
         except msgspec.DecodeError as error:
             raise NodeUnusable(f"the answer to mempool.stats is not as it must be: {error}") from error
-        self._fees = fees if 0 <= fees < UINT64 else None
 
     def forget_mempool(self) -> None:
         """Know nothing of the mempool."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from bridge.sources.node.client import NodeClient, NodeUnusable
+from bridge.sources.node.client import NodeClient, NodeUnusable, Unsigned
 from bridge.sources.node.outlet import Outlet
 from generated.theblock.state.v1 import network_pb2
 
@@ -21,8 +21,8 @@ ACTIVE_SECONDS = 30.0
 class Counters(msgspec.Struct):
     """What a peer counts: bytes_sent to it, and last_updated, Unix seconds of the node's clock."""
 
-    bytes_sent: int
-    last_updated: int
+    bytes_sent: Unsigned
+    last_updated: Unsigned
 
 
 class Peer(msgspec.Struct):

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from bridge.sources.node.client import Unsigned
+
 SLICE_BYTES = 128 << 10
 """Size of what is decoded at once: about 2 ms."""
 
@@ -21,12 +23,12 @@ class Account(msgspec.Struct, gc=False):
 
     address: str
     balance: int
-    account_seq: int
+    account_seq: Unsigned
 
 
 class _Envelope(msgspec.Struct):
     accounts: list[Account]
-    tip_height: int
+    tip_height: Unsigned
 
 
 class State(NamedTuple):
