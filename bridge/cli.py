@@ -19,9 +19,9 @@ from bridge.core.errors import BridgeError
 from bridge.core.position import Position
 from bridge.settings import SettingsError, SidecarSettings, StateSettings, UpSettings
 from bridge.settings.flags import Flags, add_flags, given_flags, unexpected
-from bridge.settings.kinds import PEER, Kind, number, url, whole
+from bridge.settings.kinds import OFF, ORIGIN, PEER, Kind, number, url, whole
 from bridge.settings.load import CONFIG_VARIABLE, Given, Resolved, build, resolve
-from bridge.settings.table import PREFIX, TABLES, Setting, settings_of
+from bridge.settings.table import PREFIX, SETTINGS, TABLES, Setting, settings_of
 
 PROG = "theblock-bridge"
 
@@ -279,8 +279,44 @@ def _add_clients(commands: Any) -> None:
     parser = _add_client(commands, "streams", "list the streams of a state service", "streams")
     _add_option(parser, "--upstream", PEER, "address of the state service", UPSTREAM)
 
+    _add_doctor(commands)
+
     parser = _add_parser(commands, "version", "print the version", "version")
     parser.set_defaults(start=_version)
+
+
+EXAMINED = ("node_url", "node_host_header", "node_token_file", "node_metrics_url", "upstream")
+"""Settings that the doctor takes as flags; the others it finds where the bridge does."""
+
+SIDECAR_OR_OFF = Kind("URL", f"{SIDECAR.allowed}, or {OFF}", lambda text: "" if text == OFF else SIDECAR.read(text))
+IDLE = number(0.1, 3600)
+
+
+def _add_doctor(commands: Any) -> None:
+    summary = "find out what is wrong, from the node to the dashboard, and say what to do"
+    note = f"{OFF} instead of an address leaves out what is there. Settings come from where the bridge has them too."
+    parser = _add_parser(commands, "doctor", summary, "doctor --origin https://dashboard.example.org", note)
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file with settings")
+    _add_option(parser, "--url", SIDECAR_OR_OFF, "of the sidecar, or of a proxy before it; else the setting listen")
+    _add_option(parser, "--origin", ORIGIN, "of the page that is to be let in; else that of the sidecar itself")
+    _add_option(parser, "--proxy-idle-seconds", IDLE, "how long a quiet WebSocket is watched")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    flags = {SETTINGS[name]: (SETTINGS[name].flag,) for name in EXAMINED}
+    add_flags(parser, flags)
+
+    def start(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+        import asyncio
+
+        from bridge.doctor import Targets, doctor
+
+        off = {name for name in ("node_url", "upstream") if getattr(arguments, name, None) == OFF}
+        asked = [given for given in given_flags(arguments, flags) if given.name not in off]
+        wrong = unexpected(rest, re.findall("--[a-z-]+", parser.format_usage()))
+        settings = build(UpSettings, resolve(UpSettings, os.environ, arguments.config, [*wrong, *asked]))
+        targets = Targets.of(settings, off, arguments.url, arguments.origin, arguments.proxy_idle_seconds)
+        return asyncio.run(doctor(targets, as_json=arguments.json, show=lambda line: print(line, flush=True)))
+
+    parser.set_defaults(start=start)
 
 
 def _add_option(parser: Any, flag: str, kind: Kind[Any], summary: str, default: object = None) -> None:

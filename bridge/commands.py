@@ -12,7 +12,7 @@ from typing import Final
 
 import grpc
 
-from bridge.client import Client, Connected, Disconnected, Event, Subscription, Updated
+from bridge.client import Client, Connected, Disconnected, Event, Gap, Postponed, Started, Subscription, Updated
 from bridge.core.errors import BridgeError, UpstreamError
 from bridge.core.position import Position
 from bridge.ops.grpc_options import REQUEST_BYTES, channel_options
@@ -68,8 +68,8 @@ async def watch(
         async for event in client:
             for line in SHOW[output](event):
                 print(line, flush=True)
-            if isinstance(event, Disconnected):
-                print(f"{event.reason}; next try in {event.retry_seconds:.1f} s", file=sys.stderr, flush=True)
+            if told := notice(event):
+                print(told, file=sys.stderr, flush=True)
             if left is not None and isinstance(event, Updated):
                 left -= 1
                 if left <= 0:
@@ -77,24 +77,34 @@ async def watch(
     return 0
 
 
+def notice(event: Event) -> str | None:
+    """Return one sentence on what stands between the updates, None for anything else."""
+    match event:
+        case Disconnected() | Postponed():
+            return f"{event.reason}; next try in {event.retry_seconds:.1f} s"
+        case Gap() if event.reason == "epoch":
+            return f"{event.stream} begins anew in epoch {event.epoch}"
+        case Gap():
+            return f"{event.stream} #{event.first} to #{event.last} will not come: {event.reason}"
+        case _:
+            return None
+
+
 def show_live(event: Event) -> Iterator[str]:
     """Yield lines for people."""
     if isinstance(event, Connected):
         for row in event.subscriptions:
-            hint = "" if row["declared"] else f" (not declared yet{did_you_mean(row)})"
-            yield f"watching {row['stream']} from {row['epoch'] or '?'}-{row['seq']}{hint}"
+            hint = "" if row.declared else f" (not declared yet{did_you_mean(row)})"
+            yield f"watching {row.stream} from {row.epoch or '?'}-{row.seq}{hint}"
     elif isinstance(event, Updated):
-        update = event.update
-        data = update["data"]
-        shown = data.items() if isinstance(data, dict) else ()
-        mark = "*" if update.get("snapshot") else " "
-        values = "  ".join(f"{name}={show_value(value)}" for name, value in shown)
-        yield f"{mark}{update['stream']} #{update['seq']}  {values}"[:WIDTH]
+        mark = "*" if event.snapshot else " "
+        values = "  ".join(f"{name}={show_value(value)}" for name, value in event.data.items())
+        yield f"{mark}{event.stream} #{event.seq}  {values}"[:WIDTH]
 
 
-def did_you_mean(row: dict[str, object]) -> str:
+def did_you_mean(row: Started) -> str:
     """Return a hint at the name that was meant."""
-    return f"; did you mean {row['did_you_mean']}?" if "did_you_mean" in row else ""
+    return f"; did you mean {row.did_you_mean}?" if row.did_you_mean else ""
 
 
 def show_value(value: object) -> str:
@@ -113,7 +123,7 @@ def show_value(value: object) -> str:
 def show_text(event: Event) -> Iterator[str]:
     """Yield frames as they came: one update a line."""
     if isinstance(event, Updated):
-        yield event.text
+        yield event.raw.decode()
 
 
 SHOW: Final[dict[str, Callable[[Event], Iterator[str]]]] = {"live": show_live, "raw": show_text, "json": show_text}

@@ -9,14 +9,17 @@ from tests import frames
 settings.register_profile("theblock-bridge", derandomize=True, deadline=None)
 settings.load_profile("theblock-bridge")
 
+NARROWING = ("collectonly", "keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf", "setuponly", "setupplan")
+"""Options with which less than the whole suite runs."""
+
 GAPS = pytest.StashKey[list[str]]()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail a run of the whole suite in which the server was not made to say all that it is documented to say."""
     config = session.config
-    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.option.collectonly
-    narrowed = config.option.keyword or config.option.markexpr or config.option.deselect
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    narrowed = any(config.getoption(name, default=None) for name in NARROWING)
     if not whole or narrowed or session.testsfailed or session.shouldstop:
         return
     gaps = [f"documented, but no test has seen it: {what}" for what in frames.unseen()]

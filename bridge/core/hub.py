@@ -29,6 +29,9 @@ BEHIND_UPDATES = 100
 CATCH_UP_READERS = 64
 """How many readers that catch up are looked at in one run."""
 
+LONGEST_PAUSE_MS = 86_400_000
+"""How long a reader of limited rate waits at most: a rate may be so low that its pause is no number."""
+
 
 class State(StrEnum):
     """Whether the streams follow the node."""
@@ -393,7 +396,7 @@ class Hub:
         due: list[Cursor] = []
         for cursor in reader.cursors.values():
             if cursor.spec.max_rate_hz and not cursor.at_head and cursor.due_ms <= now_ms:
-                cursor.due_ms = now_ms + round(1000 / cursor.spec.max_rate_hz)
+                cursor.due_ms = now_ms + round(min(1000 / cursor.spec.max_rate_hz, LONGEST_PAUSE_MS))
                 due.append(cursor)
         return due
 

@@ -120,7 +120,7 @@ class _Compiler:
                 return cast(Convert, self.message(message_type(field)))
             case FieldDescriptor.TYPE_ENUM:
                 values = field.enum_type.values if field.enum_type is not None else ()
-                names = {value.number: value.name for value in values}
+                names = {value.number: value.name for value in reversed(values)}  # of aliases, the first one
                 return lambda number: names.get(cast(int, number), number)
             case FieldDescriptor.TYPE_BYTES:
                 return cast(Convert, to_hex if json_options(field).hex else to_base64)

@@ -5,7 +5,7 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-ROOT = "theblock_bridge"
+ROOT = "bridge"
 """The logger that every logger of ours stands below."""
 
 

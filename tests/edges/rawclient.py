@@ -80,7 +80,7 @@ def parse_frame(data: bytes, start: int = 0) -> tuple[Received, int] | None:
     assert first & 0xF0 == 0x80, f"a fragment or a reserved bit: {first:#x}"
     assert not second & 0x80, "the server masked a frame"
     opcode, length = first & 0x0F, second & 0x7F
-    assert opcode in (TEXT, CLOSE, PING, PONG), f"opcode {opcode}"
+    assert opcode in (TEXT, BINARY, CLOSE, PING, PONG), f"opcode {opcode}"
     start += 2
     if length >= 126:
         size = 2 if length == 126 else 8
@@ -90,7 +90,7 @@ def parse_frame(data: bytes, start: int = 0) -> tuple[Received, int] | None:
         length = int.from_bytes(data[start : start + size], "big")
         assert length >= lowest, "a length is written longer than need be"
         start += size
-    assert opcode == TEXT or length <= 125
+    assert opcode in (TEXT, BINARY) or length <= 125
     end = start + length
     if len(data) < end:
         return None

@@ -21,10 +21,12 @@ from bridge.core.history import HistoryLimits
 from bridge.core.hub import State
 from bridge.core.streams import Catalogue
 from bridge.core.v1 import PROGRESS_MS
-from bridge.edges.documents.paths import HISTORY, HTTP_ERRORS, OPERATIONS
+from bridge.edges.documents.paths import HEADERS, HISTORY, HTTP_ERRORS, OPERATIONS
+from bridge.edges.guard import EXPOSED
 from bridge.edges.state import PARAMETERS
 from generated.theblock.state.v1 import account_pb2, energy_pb2, frames_pb2, network_pb2, trading_pb2
 from tests import frames
+from tests.contract.pages import plain, quoted, table
 from tests.edges.rawclient import TEXT, RawClient, frame
 from tests.edges.rig import Options, Rig, until
 
@@ -205,6 +207,32 @@ def test_every_http_error_is_in_the_table():
     ]
     unread = [call for call in calls if not all(isinstance(argument, ast.Constant) for argument in call.args[:2])]
     assert [ast.unparse(call) for call in unread] == ["error_response(status, code, message, **details)"]
+
+
+# The page for people says the same
+
+
+HTTP = (ROOT / "docs/http.md").read_text()
+
+
+def test_the_page_names_every_path_its_parameters_and_its_errors():
+    rows = table(HTTP, "Paths", "path")
+    assert [plain(row[0]) for row in rows] == [f"{o.method} {o.path}" for o in OPERATIONS]
+    for row, operation in zip(rows, OPERATIONS, strict=True):
+        assert quoted(row[2]) == [p.name for p in operation.parameters if p.place != "path"], operation.path
+        assert quoted(row[3]) == list(operation.errors), operation.path
+
+
+def test_the_page_names_every_parameter_of_history_every_header_and_every_error():
+    assert [plain(row[0]) for row in table(HTTP, "History", "parameter")] == [*PARAMETERS, "int64"]
+    assert {plain(row[0]) for row in table(HTTP, "Headers", "header")} == set(HEADERS)
+    assert [(int(row[0]), plain(row[1])) for row in table(HTTP, "Errors", "status")] == [e[:2] for e in HTTP_ERRORS]
+    assert all(f"`{name}`" in HTTP.split("Pages of allowed origins")[1] for name in EXPOSED.split(", "))
+
+
+async def test_the_page_names_every_member_of_the_configuration(http):
+    async with http.get("/config.json") as response:
+        assert [plain(row[0]) for row in table(HTTP, "Documents", "member")] == list(await response.json())
 
 
 # What a dashboard begins with

@@ -144,6 +144,16 @@ async def test_it_is_compressed_for_who_can_read_that(rig, accept, coding, packe
     assert len(body) < len(plain) / 3 or not packed
 
 
+async def test_a_long_page_is_compressed_too_and_head_has_its_headers_only(rig, http):
+    await rig.blocks(900)
+    async with http.get(PATH, headers={"Accept-Encoding": "gzip"}) as response:
+        assert response.headers["Content-Encoding"] == "gzip"
+        page, tag = await response.json(), response.headers["ETag"]
+    assert seqs(page) == list(range(1, 901))
+    async with http.head(PATH, headers={"Accept-Encoding": "gzip"}) as response:
+        assert (response.status, response.headers["ETag"], await response.read()) == (200, tag, b"")
+
+
 async def test_what_is_short_is_not_compressed(rig, http):
     rig.block(1)
     async with http.get(PATH, headers={"Accept-Encoding": "gzip"}) as response:

@@ -302,7 +302,7 @@ async def test_accounts_are_published_once_and_then_on_change():
 
 
 async def test_accounts_that_are_no_keys_or_too_many_are_left_out(caplog):
-    caplog.set_level(logging.WARNING, "theblock_bridge.node")
+    caplog.set_level(logging.WARNING, "bridge.node")
     async with node_with(5) as node:
         node.chain.accounts["no key!"] = Account(1)
         async with following(node, account_limit=2) as rig:
@@ -315,7 +315,7 @@ async def test_accounts_that_are_no_keys_or_too_many_are_left_out(caplog):
 
 
 async def test_messages_beyond_the_limit_are_told_and_the_rest_goes_on(caplog):
-    caplog.set_level(logging.WARNING, "theblock_bridge.node")
+    caplog.set_level(logging.WARNING, "bridge.node")
     async with node_with(5) as node, following(node, message_limit_bytes=200) as rig:
         await until(lambda: "account_message_limit_bytes" in caplog.text)
         node.chain.mine(1)
@@ -393,7 +393,7 @@ async def test_the_energy_market_is_published_on_change():
 
 
 async def test_energy_that_needs_a_token_is_silent_and_told_once(caplog):
-    caplog.set_level(logging.WARNING, "theblock_bridge.node")
+    caplog.set_level(logging.WARNING, "bridge.node")
     async with node_with(1, energy_token="secret") as node:
         async with following(node) as rig:
             await until(lambda: node.requests.count("energy.market_state") >= 3)

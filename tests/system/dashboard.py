@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 
 from tests import oracle
+from tests.frames import check_frame
 
 KNOWN = ("block_update", "metrics_update", "network_update", "trading_update", "pong")
 """Types of frames that it can do something with."""
@@ -68,6 +69,7 @@ class Dashboard:
         async for message in self._socket:
             assert message.type is aiohttp.WSMsgType.TEXT, message
             self._judged.received(message.data)
+            check_frame(message.data)
             frame = json.loads(message.data)
             self.frames.append(frame)
             self.route(frame)

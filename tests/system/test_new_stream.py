@@ -109,3 +109,4 @@ async def test_a_new_stream_is_a_message_and_nothing_else(tmp_path, clients: Cli
         assert row[6] == "theblock.state.v1.MempoolUpdate"
         (shown,) = run("watch", running.http, "mempool", "--json", "--count", "1", cwd=tmp_path).stdout.splitlines()
         assert json.loads(shown)["data"] == DATA
+        clients.hang_up()

@@ -85,6 +85,7 @@ async def test_the_servers_follow_a_node(clients: Clients):
                     client = await clients.connect(running.port, "/ws?subscribe=block_updates")
                     update = await client.read_json()
                     assert update["data"]["hash"] == f"0x{node.chain.blocks[update['data']['height']].hash}"
+                    client.hang_up()
 
 
 def test_watch(demo):

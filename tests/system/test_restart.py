@@ -176,6 +176,7 @@ async def test_a_state_service_is_killed_and_comes_back(clients: Clients):
         assert verdict.ok, verdict
         for client in everybody:
             client.stop()
+        clients.hang_up()
 
 
 def subscribes(sidecar: Running) -> int:

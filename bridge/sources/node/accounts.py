@@ -25,7 +25,7 @@ from bridge.sources.node.state import Account, read
 from bridge.sources.node.transactions import Counter, Sample
 from generated.theblock.state.v1 import account_pb2
 
-log = logging.getLogger("theblock_bridge.node")
+log = logging.getLogger("bridge.node")
 
 SLICE_SECONDS = 0.004
 """How long the loop is held at most before others get their turn."""

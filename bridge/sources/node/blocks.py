@@ -18,7 +18,7 @@ from bridge.sources.node.settings import NodeSettings
 from bridge.sources.node.transactions import Count
 from generated.theblock.state.v1 import block_pb2
 
-log = logging.getLogger("theblock_bridge.node")
+log = logging.getLogger("bridge.node")
 
 HASH = re.compile(r"[0-9a-fA-F]{64}")
 

@@ -7,7 +7,7 @@ from google.protobuf.message import Message
 from bridge.core.errors import PublishError
 from bridge.core.origin import Origin
 
-log = logging.getLogger("theblock_bridge.node")
+log = logging.getLogger("bridge.node")
 
 
 class Outlet:

@@ -8,7 +8,7 @@ from bridge.core.backoff import Backoff
 from bridge.core.errors import UpstreamError
 from bridge.sources.node.client import NodeBanned, NodeError
 
-log = logging.getLogger("theblock_bridge.node")
+log = logging.getLogger("bridge.node")
 
 LONGEST_WAIT_SECONDS = 30.0
 

@@ -19,7 +19,7 @@ from bridge.sources.node.outlet import Outlet
 from bridge.sources.node.poller import Poller
 from bridge.sources.node.settings import Intervals, NodeSettings
 
-log = logging.getLogger("theblock_bridge.node")
+log = logging.getLogger("bridge.node")
 
 
 class NodeSource:
