@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 from google.protobuf.message import Message
 
+from bridge.core.contract import FRAMES
 from bridge.core.errors import PublishError
 from bridge.core.hub import Hub
 from bridge.core.jsontext import JsonError, parse_object
@@ -20,6 +21,10 @@ CUSTOM_BYTES = 256 << 10
 
 CUSTOM_DEPTH = 32
 """How deep a custom value may be nested."""
+
+
+RESERVED_TYPES = frozenset(frame.name for frame in FRAMES if frame.typed)
+"""Types that clients know as something else than updates."""
 
 
 class Origin:
@@ -92,6 +97,8 @@ class Origin:
         for what, text in (("stream", name), ("type", type_)):
             if not NAME.fullmatch(text):
                 raise PublishError(f"the {what} {text!r} is ill-formed: it must match {NAME_RULE}")
+        if type_ in RESERVED_TYPES or any(type_ == stream.type for stream in self.hub.catalogue):
+            raise PublishError(f"the type {type_!r} is taken: clients would mistake the value for something else")
         if len(json) > CUSTOM_BYTES:
             raise PublishError(f"the value has {len(json)} bytes; at most {CUSTOM_BYTES} are allowed")
         try:

@@ -96,7 +96,7 @@ def test_every_subprotocol():
 
 def test_every_frame():
     sources = [ROOT / "bridge/core/session.py", ROOT / "bridge/core/v1.py"]
-    sent = [kind for path in sources for kind in re.findall(r'_event\("(\w+)"', path.read_text())]
+    sent = [kind for path in sources for kind in re.findall(r'\bevent\("(\w+)"', path.read_text())]
     classic = {plain(row[0]) for row in table(PROTOCOL, "Frames from the sidecar", "type")}
     v1 = [plain(row[0]) for row in table(PROTOCOL, "v1", "type")]
     assert classic == {"that of the stream", "pong", "error"}

@@ -76,6 +76,8 @@ def test_a_payload_that_cannot_be_is_refused(payload, told):
     ("Notes", "note", b"{}", "", "the stream 'Notes' is ill-formed"),
     ("", "note", b"{}", "", "the stream '' is ill-formed"),
     ("notes", "no te", b"{}", "", "the type 'no te' is ill-formed"),
+    ("notes", "gap", b"{}", "", "the type 'gap' is taken"),
+    ("notes", "block_update", b"{}", "", "the type 'block_update' is taken"),
     ("notes", "note", b"{}", "a/b", "the key 'a/b' is ill-formed"),
     ("notes", "note", b"[]", "", "not a JSON object"),
     ("notes", "note", b"{", "", "not JSON"),
