@@ -313,6 +313,8 @@ class Judge:
         for subscription in subscriptions:
             self.reopen(subscription, first)
         concerned = [s for s in subscriptions if s.at < first]
+        if len(concerned) > 1:  # another one's range may begin earlier, and is still to be named
+            concerned = [s for s in concerned if not self.between(s, s.at, first - 1)] or concerned
         if not concerned and not any(s.shared for s in subscriptions):
             self.wrong("repeated", f"{where}: was accounted for before")
         for subscription in concerned:

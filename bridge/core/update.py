@@ -16,7 +16,7 @@ from bridge.core.streams import Stream
 from bridge.core.where import Where
 from generated.theblock.state.v1 import frames_pb2, update_pb2
 
-OVERHEAD_BYTES = 600
+OVERHEAD_BYTES = 672
 """What an update costs in memory beside its bytes (measured with sys.getsizeof over its parts on Python 3.11)."""
 
 UPDATES_TAG = b"\x22"

@@ -67,19 +67,12 @@ DOWN = Finding(
     "the source of the state service is down since {since}: {detail}",
     "look at the checks of the node, from the machine of the state service; it reconnects by itself",
 )
-UNKNOWN = Finding(
-    Status.WARN, "the source of the state service has not said anything yet", "run the doctor again in some seconds"
-)
 LOST = Finding(
     Status.FAIL, "the state service stopped answering: {why}", "run the doctor again, and look at the service's log"
 )
 
-STATES: Final = {
-    stream_pb2.SOURCE_STATE_UNSPECIFIED: UNKNOWN,
-    stream_pb2.SOURCE_STATE_LIVE: LIVE,
-    stream_pb2.SOURCE_STATE_STALE: STALE,
-    stream_pb2.SOURCE_STATE_DOWN: DOWN,
-}
+STATES: Final = {stream_pb2.SOURCE_STATE_LIVE: LIVE, stream_pb2.SOURCE_STATE_STALE: STALE}
+"""Every other state is DOWN."""
 
 
 async def connect(address: Address, seconds: float) -> None:
@@ -159,7 +152,7 @@ async def check_source(targets: Targets) -> Found:
     except grpc.aio.AioRpcError as error:
         return LOST(why=error.code().name)
     source = answer.source
-    finding = STATES.get(source.state, UNKNOWN)
+    finding = STATES.get(source.state, DOWN)
     return finding(since=moment(source.since_ms), detail=source.detail or "it does not say why")
 
 
@@ -174,7 +167,7 @@ SERVICE_CHECKS: Final = (
         "source",
         "what the state service says of the source that feeds it",
         check_source,
-        (LIVE, STALE, DOWN, UNKNOWN, LOST),
+        (LIVE, STALE, DOWN, LOST),
         needs="service",
     ),
 )

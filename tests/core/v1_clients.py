@@ -186,6 +186,23 @@ class ProtoClient(V1Client):
 CLIENTS = {"json": JsonClient, "proto": ProtoClient}
 
 
+def kinds(frames: list[dict]) -> list[str]:
+    """Return what the frames are: types of events, `response`, `snapshot`, or seqs of updates."""
+    found = []
+    for frame in frames:
+        if "jsonrpc" in frame:
+            found.append("response")
+        elif "data" in frame:
+            found.append("snapshot" if frame.get("snapshot") else frame["seq"])
+        else:
+            found.append(frame["type"])
+    return found
+
+
+def since(seq: int, epoch: str = "e1") -> dict:
+    return {"epoch": epoch, "seq": seq}
+
+
 # ---------------------------------------------------------------------- requests in binary
 
 

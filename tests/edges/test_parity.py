@@ -297,6 +297,8 @@ async def test_positions_stay_valid_while_the_state_service_cannot_be_reached(en
             await until(lambda: live(rig), "it is reached again")
             (row,) = await other.subscribe(ahead)
             assert (row["recovered"], row["replayed"]) == (True, 2)
+            gone = {"stream": "trading", "since": {"epoch": "e0", "seq": 1}}
+            assert (await other.subscribe(gone))[0]["reason"] == "epoch"  # it can be told now that it is void
             frames = await client.read_until(lambda got: got.get("seq") == 14)
             assert [got["seq"] for got in frames if "data" in got] == list(range(11, 15))
 
