@@ -48,13 +48,17 @@ def trimmed(data: Data, fields: frozenset[str] | None) -> Data:
 def same(published: Any, got: Any, int64_string: bool) -> bool:
     """Whether a value is what was published: true is not 1; an integer may be a string where that was asked for."""
     if isinstance(published, dict):
-        return isinstance(got, dict) and published.keys() == got.keys() and all(
-            same(value, got[name], int64_string) for name, value in published.items()
-        )  # fmt: skip
+        return (
+            isinstance(got, dict)
+            and published.keys() == got.keys()
+            and all(same(value, got[name], int64_string) for name, value in published.items())
+        )
     if isinstance(published, list):
-        return isinstance(got, list) and len(published) == len(got) and all(
-            same(one, other, int64_string) for one, other in zip(published, got, strict=True)
-        )  # fmt: skip
+        return (
+            isinstance(got, list)
+            and len(published) == len(got)
+            and all(same(one, other, int64_string) for one, other in zip(published, got, strict=True))
+        )
     if int64_string and isinstance(published, int) and isinstance(got, str):
         return str(published) == got
     return isinstance(published, bool) == isinstance(got, bool) and published == got

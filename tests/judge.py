@@ -201,7 +201,7 @@ class Judge:
             start = start._replace(restart=True)
         elif not start.restart and start.seq is not None:
             if start.epoch != subscription.epoch:
-                self.move_on(subscription, start.epoch, start.seq, told=True)
+                self.move_on(subscription, start.epoch, 0)  # where its books begin there is not told
             self.pass_over(subscription, start.seq)
         subscription.change(start.where, start.fields)
         if start.restart:
@@ -260,6 +260,8 @@ class Judge:
                 self.wrong("unasked", f"{where} is of no subscription")
             return
         self.check_content(where, frame, update, subscriptions)
+        if frame.get("snapshot") and "missed" not in frame:  # a repetition for one is nothing to the others
+            subscriptions = [s for s in subscriptions if s.epoch == epoch and seq <= s.at] or subscriptions
         for subscription in subscriptions:
             if subscription.epoch != epoch:
                 self.move_on(subscription, epoch, None)
@@ -293,15 +295,12 @@ class Judge:
             subscription.at = -1  # the first frame tells where it begins
 
     def on_snapshot(self, update: Published, subscriptions: list[Subscription]) -> None:
-        repeats = [s for s in subscriptions if update.seq <= s.at or s.stream in self.log.latest]
         for subscription in subscriptions:
             if not subscription.told and not subscription.delivered and not subscription.missed:
                 subscription.opening.append(update.seq)
                 subscription.start = subscription.at = max(update.seq, subscription.at)
-            elif not repeats:
+            elif update.seq > subscription.at and subscription.stream not in self.log.latest:
                 subscription.standing_in.append(update.seq)
-            elif subscription not in repeats:
-                continue  # it is for another one
             subscription.newest[update.key] = max(update.seq, subscription.newest.get(update.key, 0))
 
     def on_missed(self, where: str, frame: Data, update: Published, subscriptions: list[Subscription]) -> None:
@@ -347,7 +346,9 @@ class Judge:
         if opening or subscription.at < 0:
             before = [seq for seq in opening if seq < first]
             start = max(before, default=first - 1 if subscription.anywhere else 0)
+            filtered = subscription.filtered
             subscription.begin(subscription.epoch, start, told=False)
+            subscription.filtered = filtered
             subscription.standing_in = [seq for seq in opening if seq >= first]
 
     def on_next(self, where: str, update: Published, subscriptions: list[Subscription]) -> None:

@@ -76,9 +76,7 @@ class Oracle:
     def published(self, update: str | bytes | Mapping[str, Any]) -> None:
         """Take in one line of the publisher's log: an update as JSON, in the form that has everything."""
         got = update if isinstance(update, Mapping) else read_json(update)
-        entry = Published(
-            got["type"], got["seq"], got.get("key", ""), got.get("prev", 0), got["data"], got.get("time")
-        )
+        entry = Published(got["type"], got["seq"], got.get("key", ""), got.get("prev", 0), got["data"], got.get("time"))
         self.began(got["epoch"])
         if self.log.of(got["stream"], got["epoch"]).setdefault(entry.seq, entry) != entry:
             sentence = f"{got['stream']} {got['epoch']}-{entry.seq} was given to two updates"

@@ -16,7 +16,7 @@ from bridge.settings.load import resolve
 from bridge.settings.table import SETTINGS
 
 ROOT = Path(__file__).parent.parent
-NAMES = [*(command.name for command in COMMANDS), "watch", "publish", "record", "streams", "version"]
+NAMES = [*(command.name for command in COMMANDS), "watch", "publish", "record", "streams", "doctor", "version"]
 
 
 def run(*arguments: str, environment: dict[str, str] | None = None, program: tuple[str, ...] = ("-m", "bridge")):

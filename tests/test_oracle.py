@@ -13,8 +13,14 @@ Frame = dict[str, Any]
 
 
 def block(seq: int, **more: Any) -> Frame:
-    update: Frame = {"type": "block_update", "stream": "block_updates", "epoch": "e1", "seq": seq, "time": 1000 + seq,
-                     "data": {"height": seq, "hash": f"0x{seq:02x}"}}  # fmt: skip
+    update: Frame = {
+        "type": "block_update",
+        "stream": "block_updates",
+        "epoch": "e1",
+        "seq": seq,
+        "time": 1000 + seq,
+        "data": {"height": seq, "hash": f"0x{seq:02x}"},
+    }
     return update | more
 
 
@@ -63,8 +69,17 @@ def get(client: Client, *frames: Frame) -> None:
 
 
 def row(**columns: Any) -> Frame:
-    books = {"stream": "block_updates", "epoch": "e1", "start": 0, "head": 10, "delivered": 10, "filtered": 0,
-             "skipped": 0, "missed": 0, "pending": 0}  # fmt: skip
+    books = {
+        "stream": "block_updates",
+        "epoch": "e1",
+        "start": 0,
+        "head": 10,
+        "delivered": 10,
+        "filtered": 0,
+        "skipped": 0,
+        "missed": 0,
+        "pending": 0,
+    }
     return books | columns
 
 
@@ -155,11 +170,16 @@ def test_what_is_no_frame_is_told(oracle, client, text):
 @pytest.mark.parametrize(
     "columns",
     [
-        {"delivered": 9}, {"delivered": 9, "filtered": 1}, {"delivered": 9, "skipped": 1}, {"delivered": 9, "missed": 1},
-        {"delivered": 9, "pending": 1}, {"start": 1, "delivered": 9}, {"head": 11, "pending": 1},
+        {"delivered": 9},
+        {"delivered": 9, "filtered": 1},
+        {"delivered": 9, "skipped": 1},
+        {"delivered": 9, "missed": 1},
+        {"delivered": 9, "pending": 1},
+        {"start": 1, "delivered": 9},
+        {"head": 11, "pending": 1},
         {"head": 9, "delivered": 10, "filtered": -1},
     ],
-)  # fmt: skip
+)
 def test_books_that_do_not_agree_with_the_frames_are_told(oracle, client, columns):
     get(client, *BLOCKS)
     stats(client, **columns)
@@ -222,24 +242,42 @@ def test_a_latest_stream_may_skip_but_ends_with_the_newest(oracle, watcher):
     assert oracle.verdict().ok
 
 
-@pytest.mark.parametrize(("frames", "kind"), [
-    ([metrics(7), metrics(2), metrics(10)], "repeated"), ([metrics(10), metrics(10)], "repeated"),
-    ([metrics(10, data={"tps": 9.0, "fees": None})], "altered"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("frames", "kind"),
+    [
+        ([metrics(7), metrics(2), metrics(10)], "repeated"),
+        ([metrics(10), metrics(10)], "repeated"),
+        ([metrics(10, data={"tps": 9.0, "fees": None})], "altered"),
+    ],
+)
 def test_a_latest_stream_never_goes_back(oracle, watcher, frames, kind):
     get(watcher, *frames)
     assert oracle.verdict().kinds == {kind}
 
 
+def test_on_a_latest_stream_any_known_value_stands_in_for_a_range(oracle, watcher):
+    get(watcher, missed(metrics(2), 1, 4), metrics(10))
+    assert oracle.verdict().ok
+    other = oracle.client("two")
+    other.subscribed("metrics", epoch="e1", seq=0)
+    get(other, missed(metrics(7), 1, 4), metrics(10))
+    assert oracle.verdict().kinds == {"altered"}
+
+
 # ---------------------------------------------------------------------- keys
 
 
-@pytest.mark.parametrize(("frames", "kinds"), [
-    (ACCOUNTS, set()), ([ACCOUNTS[0], *ACCOUNTS[2:]], {"lost"}), (ACCOUNTS[:4], {"lost"}),
-    ([*ACCOUNTS[:2], account(3, "a", 2), *ACCOUNTS[3:]], {"altered"}),
-    ([ACCOUNTS[0], snapshot(account(2, "b", 0)), missed(account(3, "a", 1), 2, 3), *ACCOUNTS[3:]], set()),
-    ([ACCOUNTS[0], missed(account(3, "a", 1), 2, 3), *ACCOUNTS[3:]], {"lost"}),  # nothing stands in for b
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("frames", "kinds"),
+    [
+        (ACCOUNTS, set()),
+        ([ACCOUNTS[0], *ACCOUNTS[2:]], {"lost"}),
+        (ACCOUNTS[:4], {"lost"}),
+        ([*ACCOUNTS[:2], account(3, "a", 2), *ACCOUNTS[3:]], {"altered"}),
+        ([ACCOUNTS[0], snapshot(account(2, "b", 0)), missed(account(3, "a", 1), 2, 3), *ACCOUNTS[3:]], set()),
+        ([ACCOUNTS[0], missed(account(3, "a", 1), 2, 3), *ACCOUNTS[3:]], {"lost"}),  # nothing stands in for b
+    ],
+)
 def test_a_keyed_stream_read_whole(oracle, frames, kinds):
     client = oracle.client("one")
     client.subscribed("account", epoch="e1", seq=0)
@@ -247,11 +285,15 @@ def test_a_keyed_stream_read_whole(oracle, frames, kinds):
     assert oracle.verdict().kinds == kinds
 
 
-@pytest.mark.parametrize(("frames", "kinds"), [
-    ([ACCOUNTS[0], ACCOUNTS[2], ACCOUNTS[4]], set()), ([ACCOUNTS[0], ACCOUNTS[4]], {"lost"}),
-    ([ACCOUNTS[0], ACCOUNTS[1], ACCOUNTS[2], ACCOUNTS[4]], {"unasked"}),
-    ([ACCOUNTS[0], missed(ACCOUNTS[2], 2, 3), ACCOUNTS[4]], set()),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("frames", "kinds"),
+    [
+        ([ACCOUNTS[0], ACCOUNTS[2], ACCOUNTS[4]], set()),
+        ([ACCOUNTS[0], ACCOUNTS[4]], {"lost"}),
+        ([ACCOUNTS[0], ACCOUNTS[1], ACCOUNTS[2], ACCOUNTS[4]], {"unasked"}),
+        ([ACCOUNTS[0], missed(ACCOUNTS[2], 2, 3), ACCOUNTS[4]], set()),
+    ],
+)
 def test_one_key(oracle, frames, kinds):
     client = oracle.client("one")
     client.subscribed("account", key="a", epoch="e1", seq=0)
@@ -279,6 +321,24 @@ def test_two_subscriptions_to_one_stream_share_its_frames(oracle):
     assert oracle.verdict().kinds == {"repeated"}
 
 
+def test_a_snapshot_for_one_of_two_subscriptions_is_nothing_to_the_other(oracle):
+    client = oracle.client("one")
+    client.subscribed("account", key="a", epoch="e1", seq=0)
+    client.subscribed("account", epoch="e1", seq=5)
+    get(client, *(snapshot(update) for update in (ACCOUNTS[1], ACCOUNTS[3], ACCOUNTS[4])))
+    get(client, ACCOUNTS[0], ACCOUNTS[2], ACCOUNTS[4])
+    assert oracle.verdict().ok
+
+
+def test_of_two_subscriptions_each_has_its_range_named(oracle):
+    client = oracle.client("one")
+    client.subscribed("account", epoch="e1", seq=2)
+    client.subscribed("account", key="a", epoch="e1", seq=0)
+    get(client, missed(ACCOUNTS[2], 3, 3), missed(ACCOUNTS[2], 1, 3), *ACCOUNTS[3:])
+    verdict = oracle.verdict()
+    assert verdict.ok, verdict
+
+
 # ---------------------------------------------------------------------- epochs
 
 
@@ -303,6 +363,30 @@ def test_an_epoch_may_begin_with_a_snapshot(oracle, client):
     assert oracle.verdict().ok
 
 
+def test_what_opens_an_epoch_may_stand_in_for_a_range(oracle):
+    for update in ACCOUNTS:
+        oracle.published(update | {"epoch": "e2"})
+    accounts = [update | {"epoch": "e2"} for update in ACCOUNTS]
+    client = oracle.client("one")
+    client.subscribed("account", epoch="e1", seq=5)
+    get(client, snapshot(accounts[1]), missed(accounts[2], 1, 3), *accounts[3:])
+    assert oracle.verdict().ok
+    get(client, {"jsonrpc": "2.0", "id": 9, "result": {"subscriptions": [
+        row(stream="account", epoch="e2", head=5, delivered=2, missed=3)]}})  # fmt: skip
+    assert oracle.verdict().ok
+
+
+def test_options_changed_in_an_epoch_that_has_brought_nothing_yet(oracle, client):
+    for seq in (1, 2, 3):
+        oracle.published(block(seq, epoch="e2"))
+    client.subscribed("block_updates", epoch="e1", seq=10, where={"height": {"gt": 2}})
+    client.subscribed("block_updates", epoch="e2", seq=2, restart=False)
+    get(client, snapshot(block(2, epoch="e2")), block(3, epoch="e2"))
+    stats(client, epoch="e2", start=0, head=3, filtered=2, delivered=1)
+    verdict = oracle.verdict()
+    assert verdict.ok, verdict
+
+
 def test_an_epoch_that_an_answer_tells_of(oracle, client):
     oracle.began("e2")
     get(client, *BLOCKS)
@@ -325,8 +409,13 @@ def answer(*rows: Frame) -> Frame:
 def test_requests_and_their_answers_are_understood(oracle):
     client = oracle.client("one")
     client.sent(ask("metrics", {"stream": "block_updates", "where": {"height": {"gt": 4}}, "fields": ["height"]}))
-    get(client, answer({"stream": "metrics", "declared": True, "epoch": "e1", "seq": 10},
-                       {"stream": "block_updates", "declared": True, "epoch": "e1", "seq": 7}))  # fmt: skip
+    get(
+        client,
+        answer(
+            {"stream": "metrics", "declared": True, "epoch": "e1", "seq": 10},
+            {"stream": "block_updates", "declared": True, "epoch": "e1", "seq": 7},
+        ),
+    )
     get(client, *(block(seq, data={"height": seq}) for seq in (8, 9, 10)))
     assert oracle.verdict().ok
     client.sent(ask({"stream": "block_updates", "since": {"epoch": "e1", "seq": 8}}))
@@ -355,8 +444,11 @@ def test_a_subscription_changed_in_place_goes_on_without_a_gap(oracle, client):
 
 def test_a_batch_is_understood(oracle):
     client = oracle.client("one")
-    client.sent(f'[{ask({"stream": "account", "key": "a"})}, {ask("account", id=2)}, 7]')
-    rows = [{"stream": "account", "key": "a", "epoch": "e1", "seq": 5}], [{"stream": "account", "epoch": "e1", "seq": 5}]
+    client.sent(f"[{ask({'stream': 'account', 'key': 'a'})}, {ask('account', id=2)}, 7]")
+    rows = (
+        [{"stream": "account", "key": "a", "epoch": "e1", "seq": 5}],
+        [{"stream": "account", "epoch": "e1", "seq": 5}],
+    )
     client.received(json.dumps([answer(*rows[0]), answer(*rows[1]) | {"id": 2}, {"jsonrpc": "2.0", "error": {}}]))
     client.sent(ask({"stream": "account", "key": "a"}, method="unsubscribe"))
     get(client, {"jsonrpc": "2.0", "id": 1, "result": {"unsubscribed": [{"stream": "account", "key": "a"}]}})
@@ -415,11 +507,19 @@ def test_integers_as_strings_are_the_same_where_they_were_asked_for(oracle):
         assert oracle.verdict().kinds == kinds
 
 
-@pytest.mark.parametrize(("where", "seqs"), [
-    ({"height": 3}, [3]), ({"height": True}, []), ({"none": None, "height": 4}, [4]), ({"hash": {"prefix": "0x0"}}, range(1, 11)),
-    ({"hash": {"gt": "0x08"}}, [9, 10]), ({"height": {"gt": "0"}}, []), ({"height": {"prefix": "1"}}, []),
-    ({"height": {"lte": 2.5}}, [1, 2]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("where", "seqs"),
+    [
+        ({"height": 3}, [3]),
+        ({"height": True}, []),
+        ({"none": None, "height": 4}, [4]),
+        ({"hash": {"prefix": "0x0"}}, range(1, 11)),
+        ({"hash": {"gt": "0x08"}}, [9, 10]),
+        ({"height": {"gt": "0"}}, []),
+        ({"height": {"prefix": "1"}}, []),
+        ({"height": {"lte": 2.5}}, [1, 2]),
+    ],
+)
 def test_filters_select(oracle, where, seqs):
     client = oracle.client("one")
     client.subscribed("block_updates", epoch="e1", seq=0, where=where)

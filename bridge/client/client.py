@@ -156,17 +156,19 @@ class Client:
 
     async def _connect_forever(self, http: aiohttp.ClientSession) -> None:
         retry = Retry(self._patience, random)
-        loop = asyncio.get_running_loop()
         while True:
-            self._opened = None
             try:
                 await self._attend(http)
             except LostError as lost:
-                lived_seconds = 0.0 if self._opened is None else loop.time() - self._opened
-                wait_seconds = retry.wait_seconds(lost, lived_seconds)
+                wait_seconds = retry.wait_seconds(lost, self._lived_seconds())
                 self._buffer.push(Disconnected(str(lost), lost.code, wait_seconds))
             await self._buffer.room()
             await asyncio.sleep(wait_seconds)
+
+    def _lived_seconds(self) -> float:
+        """Return how long the connection was open, and forget it."""
+        opened, self._opened = self._opened, None
+        return 0.0 if opened is None else asyncio.get_running_loop().time() - opened
 
     async def _attend(self, http: aiohttp.ClientSession) -> NoReturn:
         """Serve one connection from beginning to end.

@@ -1,7 +1,7 @@
 """Requests, results and events in protobuf: what theblock.v1.proto sends and takes."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, assert_never
 
 import msgspec
 from google.protobuf.json_format import ParseDict
@@ -184,6 +184,8 @@ def result_message(result: Subscribed | Unsubscribed | Streams | Stats) -> frame
         case Stats(rows):
             books = {"subscriptions": [stats_row(cursor, books) for cursor, books in rows]}
             return frames_pb2.ResponseFrame(stats=ParseDict(books, frames_pb2.StatsPageFrame()))
+        case _ as never:
+            assert_never(never)
 
 
 def page_body(page: Page) -> bytes:

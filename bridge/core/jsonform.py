@@ -1,5 +1,7 @@
 """Results and events as JSON: what the classic dialect and theblock.v1.json send."""
 
+from typing import assert_never
+
 import msgspec
 
 from bridge.core.cursor import Books, Cursor
@@ -28,6 +30,8 @@ def result_object(result: Result, format_: Format) -> dict[str, object]:
             return {"subscriptions": [stats_row(cursor, books) for cursor, books in rows]}
         case Page():
             return page_object(result, format_)
+        case _ as never:
+            assert_never(never)
 
 
 def started_row(row: Started) -> dict[str, object]:

@@ -59,7 +59,7 @@ REFUSES = Finding(
 LIVE = Finding(Status.OK, "the state service follows its source: {detail}")
 STALE = Finding(
     Status.FAIL,
-    "the source of the state service has given nothing new since {since}: {detail}",
+    "the source of the state service is stale since {since}, so what it says is not new: {detail}",
     "look at the checks of the node, from the machine of the state service; clients see the last values meanwhile",
 )
 DOWN = Finding(

@@ -58,7 +58,7 @@ NOT_A_SIDECAR = Finding(
 FOLLOWS = Finding(Status.OK, "the sidecar follows its upstream: {detail}")
 UPSTREAM_STALE = Finding(
     Status.FAIL,
-    "the sidecar is up, but its upstream has given nothing new since {since}: {detail}",
+    "the sidecar is up, but its upstream is stale since {since}, so what it says is not new: {detail}",
     "mend what the sentence names: it comes from the state service, or from the node behind it",
 )
 UPSTREAM_DOWN = Finding(

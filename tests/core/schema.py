@@ -13,22 +13,49 @@ PACKAGE = "theblock.tests"
 F = descriptor_pb2.FieldDescriptorProto
 
 SCALARS = {
-    "double": F.TYPE_DOUBLE, "int64": F.TYPE_INT64, "uint64": F.TYPE_UINT64, "int32": F.TYPE_INT32,
-    "fixed64": F.TYPE_FIXED64, "fixed32": F.TYPE_FIXED32, "bool": F.TYPE_BOOL, "string": F.TYPE_STRING,
-    "bytes": F.TYPE_BYTES, "uint32": F.TYPE_UINT32, "sfixed32": F.TYPE_SFIXED32, "sfixed64": F.TYPE_SFIXED64,
-    "sint32": F.TYPE_SINT32, "sint64": F.TYPE_SINT64,
-}  # fmt: skip
+    "double": F.TYPE_DOUBLE,
+    "int64": F.TYPE_INT64,
+    "uint64": F.TYPE_UINT64,
+    "int32": F.TYPE_INT32,
+    "fixed64": F.TYPE_FIXED64,
+    "fixed32": F.TYPE_FIXED32,
+    "bool": F.TYPE_BOOL,
+    "string": F.TYPE_STRING,
+    "bytes": F.TYPE_BYTES,
+    "uint32": F.TYPE_UINT32,
+    "sfixed32": F.TYPE_SFIXED32,
+    "sfixed64": F.TYPE_SFIXED64,
+    "sint32": F.TYPE_SINT32,
+    "sint64": F.TYPE_SINT64,
+}
 
 RANGES = {
-    FieldDescriptor.TYPE_INT32: (-(2**31), 2**31 - 1), FieldDescriptor.TYPE_SINT32: (-(2**31), 2**31 - 1),
-    FieldDescriptor.TYPE_SFIXED32: (-(2**31), 2**31 - 1), FieldDescriptor.TYPE_UINT32: (0, 2**32 - 1),
-    FieldDescriptor.TYPE_FIXED32: (0, 2**32 - 1), FieldDescriptor.TYPE_INT64: (-(2**63), 2**63 - 1),
-    FieldDescriptor.TYPE_SINT64: (-(2**63), 2**63 - 1), FieldDescriptor.TYPE_SFIXED64: (-(2**63), 2**63 - 1),
-    FieldDescriptor.TYPE_UINT64: (0, 2**64 - 1), FieldDescriptor.TYPE_FIXED64: (0, 2**64 - 1),
-}  # fmt: skip
+    FieldDescriptor.TYPE_INT32: (-(2**31), 2**31 - 1),
+    FieldDescriptor.TYPE_SINT32: (-(2**31), 2**31 - 1),
+    FieldDescriptor.TYPE_SFIXED32: (-(2**31), 2**31 - 1),
+    FieldDescriptor.TYPE_UINT32: (0, 2**32 - 1),
+    FieldDescriptor.TYPE_FIXED32: (0, 2**32 - 1),
+    FieldDescriptor.TYPE_INT64: (-(2**63), 2**63 - 1),
+    FieldDescriptor.TYPE_SINT64: (-(2**63), 2**63 - 1),
+    FieldDescriptor.TYPE_SFIXED64: (-(2**63), 2**63 - 1),
+    FieldDescriptor.TYPE_UINT64: (0, 2**64 - 1),
+    FieldDescriptor.TYPE_FIXED64: (0, 2**64 - 1),
+}
 
-MAP_KEYS = ("int32", "int64", "uint32", "uint64", "sint32", "sint64", "fixed32", "fixed64", "sfixed32", "sfixed64",
-            "bool", "string")  # fmt: skip
+MAP_KEYS = (
+    "int32",
+    "int64",
+    "uint32",
+    "uint64",
+    "sint32",
+    "sint64",
+    "fixed32",
+    "fixed64",
+    "sfixed32",
+    "sfixed64",
+    "bool",
+    "string",
+)
 
 KEYWORDS = ("from", "class", "in", "None", "lambda")
 NAMES_OF_OURS = ("message", "has", "out", "getattr", "to_object")
@@ -39,9 +66,11 @@ class Schema:
 
     def __init__(self, name: str) -> None:
         self.file = descriptor_pb2.FileDescriptorProto(
-            name=f"theblock/tests/{name}.proto", package=f"{PACKAGE}.{name}", syntax="proto3",
+            name=f"theblock/tests/{name}.proto",
+            package=f"{PACKAGE}.{name}",
+            syntax="proto3",
             dependency=["theblock/state/v1/options.proto"],
-        )  # fmt: skip
+        )
 
     def message(self, name: str) -> descriptor_pb2.DescriptorProto:
         return self.file.message_type.add(name=name)
@@ -60,10 +89,20 @@ class Schema:
         }
 
 
-def add_field(message: descriptor_pb2.DescriptorProto, name: str, type_: int, *, label: int = F.LABEL_OPTIONAL,
-              type_name: str = "", optional: bool = False, hex_: bool = False) -> F:  # fmt: skip
+def add_field(
+    message: descriptor_pb2.DescriptorProto,
+    name: str,
+    type_: int,
+    *,
+    label: int = F.LABEL_OPTIONAL,
+    type_name: str = "",
+    optional: bool = False,
+    hex_: bool = False,
+) -> F:
     """Add a field with the next number."""
-    field = message.field.add(name=name, number=len(message.field) + 1, type=type_, label=label, type_name=type_name or None)
+    field = message.field.add(
+        name=name, number=len(message.field) + 1, type=type_, label=label, type_name=type_name or None
+    )
     if optional:
         field.proto3_optional = True
         field.oneof_index = len(message.oneof_decl)
@@ -100,8 +139,9 @@ def every_kind() -> type[Message]:
         entry.options.map_entry = True
         add_field(entry, "key", key_type)
         add_field(entry, "value", type_, type_name=type_name)
-        add_field(every, name, F.TYPE_MESSAGE, label=F.LABEL_REPEATED,
-                  type_name=schema.type_name(f"Every.{entry.name}"))  # fmt: skip
+        add_field(
+            every, name, F.TYPE_MESSAGE, label=F.LABEL_REPEATED, type_name=schema.type_name(f"Every.{entry.name}")
+        )
     for name in (*KEYWORDS, *NAMES_OF_OURS):
         add_field(every, name, F.TYPE_INT64)
     index = len(every.oneof_decl)
@@ -128,7 +168,9 @@ def messages(descriptor: Descriptor, depth: int = 3) -> st.SearchStrategy[Messag
     def build(draw: st.DrawFn) -> Message:
         message = cls()
         usable = [field for field in descriptor.fields if depth or field.message_type is None]
-        for field in draw(st.lists(st.sampled_from(usable), max_size=6, unique_by=lambda f: f.number)) if usable else ():
+        for field in (
+            draw(st.lists(st.sampled_from(usable), max_size=6, unique_by=lambda f: f.number)) if usable else ()
+        ):
             fill(draw, message, field, depth)
         return message
 

@@ -5,9 +5,15 @@ from bridge.core.codes import CLOSES, ErrorCode, Retry
 
 def test_error_codes_are_those_of_json_rpc_and_of_its_range_for_implementations():
     assert {code.name: int(code) for code in ErrorCode}.items() >= {
-        "PARSE_ERROR": -32700, "INVALID_REQUEST": -32600, "METHOD_NOT_FOUND": -32601, "INVALID_PARAMS": -32602,
-        "UNAUTHORIZED": -32001, "FORBIDDEN": -32003, "UPSTREAM_UNAVAILABLE": -32010, "RATE_LIMITED": -32029,
-    }.items()  # fmt: skip
+        "PARSE_ERROR": -32700,
+        "INVALID_REQUEST": -32600,
+        "METHOD_NOT_FOUND": -32601,
+        "INVALID_PARAMS": -32602,
+        "UNAUTHORIZED": -32001,
+        "FORBIDDEN": -32003,
+        "UPSTREAM_UNAVAILABLE": -32010,
+        "RATE_LIMITED": -32029,
+    }.items()
     assert all(code in range(-32099, -31999) or code in range(-32700, -32599) for code in ErrorCode)
 
 

@@ -45,16 +45,19 @@ def decode(data: bytes, limit_bytes: int = LIMIT) -> list[Frame]:
 # ---------------------------------------------------------------------- what we send
 
 
-@pytest.mark.parametrize(("opcode", "payload", "written"), [
-    (Opcode.TEXT, b"Hello", bytes.fromhex("810548656c6c6f")),  # section 5.7
-    (Opcode.PING, b"Hello", bytes.fromhex("890548656c6c6f")),  # section 5.7
-    (Opcode.BINARY, bytes(256), bytes.fromhex("827e0100") + bytes(256)),  # section 5.7
-    (Opcode.BINARY, bytes(65536), bytes.fromhex("827f0000000000010000") + bytes(65536)),  # section 5.7
-    (Opcode.TEXT, b"", b"\x81\x00"),
-    (Opcode.BINARY, bytes(125), b"\x82\x7d" + bytes(125)),
-    (Opcode.BINARY, bytes(126), b"\x82\x7e\x00\x7e" + bytes(126)),
-    (Opcode.BINARY, bytes(65535), b"\x82\x7e\xff\xff" + bytes(65535)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("opcode", "payload", "written"),
+    [
+        (Opcode.TEXT, b"Hello", bytes.fromhex("810548656c6c6f")),  # section 5.7
+        (Opcode.PING, b"Hello", bytes.fromhex("890548656c6c6f")),  # section 5.7
+        (Opcode.BINARY, bytes(256), bytes.fromhex("827e0100") + bytes(256)),  # section 5.7
+        (Opcode.BINARY, bytes(65536), bytes.fromhex("827f0000000000010000") + bytes(65536)),  # section 5.7
+        (Opcode.TEXT, b"", b"\x81\x00"),
+        (Opcode.BINARY, bytes(125), b"\x82\x7d" + bytes(125)),
+        (Opcode.BINARY, bytes(126), b"\x82\x7e\x00\x7e" + bytes(126)),
+        (Opcode.BINARY, bytes(65535), b"\x82\x7e\xff\xff" + bytes(65535)),
+    ],
+)
 def test_server_frames(opcode, payload, written):
     assert frame(opcode, payload) == written
 
@@ -84,31 +87,42 @@ def test_the_close_reason_is_as_long_as_it_may_be(length):
 # ---------------------------------------------------------------------- what clients send
 
 
-@pytest.mark.parametrize(("data", "frames"), [
-    (HELLO, [Frame(Opcode.TEXT, b"Hello")]),
-    (PONG_HELLO, [Frame(Opcode.PONG, b"Hello")]),
-    (HELLO + PONG_HELLO, [Frame(Opcode.TEXT, b"Hello"), Frame(Opcode.PONG, b"Hello")]),
-    (client_frame(1, b"Hel", final=False) + client_frame(0, b"lo"), [Frame(Opcode.TEXT, b"Hello")]),  # section 5.7
-    (client_frame(2, bytes(256)), [Frame(Opcode.BINARY, bytes(256))]),
-    (client_frame(2, bytes(65536)), [Frame(Opcode.BINARY, bytes(65536))]),
-    (client_frame(1), [Frame(Opcode.TEXT, b"")]),
-    (client_frame(8), [Frame(Opcode.CLOSE, b"")]),
-    (client_frame(9, bytes(125)), [Frame(Opcode.PING, bytes(125))]),
-    (client_frame(1, b"a", key=bytes(4)), [Frame(Opcode.TEXT, b"a")]),
-    (b"", []),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("data", "frames"),
+    [
+        (HELLO, [Frame(Opcode.TEXT, b"Hello")]),
+        (PONG_HELLO, [Frame(Opcode.PONG, b"Hello")]),
+        (HELLO + PONG_HELLO, [Frame(Opcode.TEXT, b"Hello"), Frame(Opcode.PONG, b"Hello")]),
+        (client_frame(1, b"Hel", final=False) + client_frame(0, b"lo"), [Frame(Opcode.TEXT, b"Hello")]),  # section 5.7
+        (client_frame(2, bytes(256)), [Frame(Opcode.BINARY, bytes(256))]),
+        (client_frame(2, bytes(65536)), [Frame(Opcode.BINARY, bytes(65536))]),
+        (client_frame(1), [Frame(Opcode.TEXT, b"")]),
+        (client_frame(8), [Frame(Opcode.CLOSE, b"")]),
+        (client_frame(9, bytes(125)), [Frame(Opcode.PING, bytes(125))]),
+        (client_frame(1, b"a", key=bytes(4)), [Frame(Opcode.TEXT, b"a")]),
+        (b"", []),
+    ],
+)
 def test_frames_are_read(data, frames):
     assert decode(data) == frames
 
 
 def test_control_frames_come_between_fragments():
     data = (
-        client_frame(1, b"a", final=False) + client_frame(9, b"?") + client_frame(0, b"b", final=False)
-        + client_frame(0, b"", final=False) + client_frame(10, b"!") + client_frame(0, b"c") + client_frame(2, b"d")
-    )  # fmt: skip
+        client_frame(1, b"a", final=False)
+        + client_frame(9, b"?")
+        + client_frame(0, b"b", final=False)
+        + client_frame(0, b"", final=False)
+        + client_frame(10, b"!")
+        + client_frame(0, b"c")
+        + client_frame(2, b"d")
+    )
     assert decode(data) == [
-        Frame(Opcode.PING, b"?"), Frame(Opcode.PONG, b"!"), Frame(Opcode.TEXT, b"abc"), Frame(Opcode.BINARY, b"d"),
-    ]  # fmt: skip
+        Frame(Opcode.PING, b"?"),
+        Frame(Opcode.PONG, b"!"),
+        Frame(Opcode.TEXT, b"abc"),
+        Frame(Opcode.BINARY, b"d"),
+    ]
 
 
 REFUSED = {
@@ -126,16 +140,18 @@ REFUSED = {
     "very long ping": (client_frame(9, bytes(65536)), codes.PROTOCOL_ERROR),
     "continuation of nothing": (client_frame(0, b"a"), codes.PROTOCOL_ERROR),
     "continuation after the end": (
-        client_frame(1, b"a", final=False) + client_frame(0, b"b") + client_frame(0, b"c"), codes.PROTOCOL_ERROR,
+        client_frame(1, b"a", final=False) + client_frame(0, b"b") + client_frame(0, b"c"),
+        codes.PROTOCOL_ERROR,
     ),
     "message within a message": (client_frame(1, b"a", final=False) + client_frame(1, b"b"), codes.PROTOCOL_ERROR),
     "highest bit of the length": (b"\x82\xff\x80" + bytes(7), codes.PROTOCOL_ERROR),
     "too big": (client_frame(2, bytes(LIMIT + 1)), codes.TOO_BIG),
     "too big, as its head tells": (b"\x82\xff" + (1 << 62).to_bytes(8, "big"), codes.TOO_BIG),
     "too big in pieces": (
-        client_frame(2, bytes(60_000), final=False) + client_frame(0, bytes(40_001)), codes.TOO_BIG,
+        client_frame(2, bytes(60_000), final=False) + client_frame(0, bytes(40_001)),
+        codes.TOO_BIG,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -148,15 +164,20 @@ def test_what_breaks_the_protocol_is_refused(name):
 
 
 def test_the_largest_message_is_taken():
-    assert decode(client_frame(2, bytes(60_000), final=False) + client_frame(0, bytes(40_000)))[0].payload == bytes(LIMIT)
+    assert decode(client_frame(2, bytes(60_000), final=False) + client_frame(0, bytes(40_000)))[0].payload == bytes(
+        LIMIT
+    )
     assert decode(client_frame(9, b"x"), limit_bytes=0) == [Frame(Opcode.PING, b"x")]  # control frames do not count
 
 
 messages = st.lists(
-    st.tuples(st.sampled_from([Opcode.TEXT, Opcode.BINARY, Opcode.PING, Opcode.PONG, Opcode.CLOSE]),
-              st.binary(max_size=125) | st.integers(126, 70_000).map(bytes), st.binary(min_size=4, max_size=4)),
+    st.tuples(
+        st.sampled_from([Opcode.TEXT, Opcode.BINARY, Opcode.PING, Opcode.PONG, Opcode.CLOSE]),
+        st.binary(max_size=125) | st.integers(126, 70_000).map(bytes),
+        st.binary(min_size=4, max_size=4),
+    ),
     max_size=5,
-)  # fmt: skip
+)
 
 
 @given(messages, st.data())
@@ -206,17 +227,28 @@ def test_unmasking_is_what_the_standard_says(payload, key):
 # ---------------------------------------------------------------------- close frames and text
 
 
-@pytest.mark.parametrize(("payload", "code"), [
-    (b"", None), (b"\x03\xe8", 1000), (b"\x03\xe9bye", 1001), (b"\x03\xf6", 1014), (b"\x0b\xb8", 3000),
-    (b"\x13\x87\xc3\xa4", 4999),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("payload", "code"),
+    [
+        (b"", None),
+        (b"\x03\xe8", 1000),
+        (b"\x03\xe9bye", 1001),
+        (b"\x03\xf6", 1014),
+        (b"\x0b\xb8", 3000),
+        (b"\x13\x87\xc3\xa4", 4999),
+    ],
+)
 def test_close_codes_are_read(payload, code):
     assert parse_close(payload) == code
 
 
-@pytest.mark.parametrize("payload", [
-    b"\x03", *(code.to_bytes(2, "big") for code in (0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"\x03",
+        *(code.to_bytes(2, "big") for code in (0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535)),
+    ],
+)
 def test_close_codes_that_may_not_be_sent_are_refused(payload):
     with pytest.raises(FrameError) as error:
         parse_close(payload)

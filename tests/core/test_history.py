@@ -1,6 +1,5 @@
 """History: what it holds, what it lets go of, and what stands in for that."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,8 +17,9 @@ def history(stream: Stream = PLAIN, **limits: int) -> History:
     return History(stream.name, stream, "e", HistoryLimits(**limits))
 
 
-def add(to: History, *, key: str = "", seq: int | None = None, time_ms: int | None = None, size: int = 0,
-        now_ms: int = 0) -> Update:  # fmt: skip
+def add(
+    to: History, *, key: str = "", seq: int | None = None, time_ms: int | None = None, size: int = 0, now_ms: int = 0
+) -> Update:
     seq = to.head + 1 if seq is None else seq
     before = to.latest.get(key)
     prev = before.seq if before is not None and key else 0
@@ -147,8 +147,16 @@ def test_the_value_at_a_position():
     for key in "abacabad":
         add(held, key=key)
     assert [u.seq if (u := held.value_at("a", seq)) else None for seq in range(9)] == [
-        None, None, None, 3, 3, 5, 5, 7, 7,  # 1 is no longer known, 3 stands in
-    ]  # fmt: skip
+        None,
+        None,
+        None,
+        3,
+        3,
+        5,
+        5,
+        7,
+        7,  # 1 is no longer known, 3 stands in
+    ]
     assert held.value_at("c", 8).seq == 4
     assert held.value_at("d", 7) is None
     plain = history(count=2)

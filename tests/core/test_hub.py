@@ -3,15 +3,13 @@
 import pytest
 
 from bridge.core import hub as hub_module
+from bridge.core.audience import Silent
+from bridge.core.cursor import Cursor
+from bridge.core.frames import text_frame
 from bridge.core.history import HistoryLimits
 from bridge.core.hub import Hub, State
-from tests.core.world import CATALOGUE, NOW_MS, World, elsewhere, metrics_data
+from tests.core.world import CATALOGUE, NOW_MS, World, elsewhere, good, metrics_data
 from tests.core.world import Client as WorldClient
-
-
-def good(world: World) -> None:
-    verdict = world.oracle.verdict()
-    assert verdict.ok, verdict
 
 
 def live(world: World, *streams, count: int = 1, **options) -> list[WorldClient]:
@@ -75,12 +73,48 @@ def test_a_client_that_catches_up_during_a_sweep_misses_nothing(monkeypatch, beh
         world.block(number)
     world.slice()  # a sweep has begun, up to 9
     late = world.client("late")
-    late.subscribe({"stream": "block_updates", "last": behind})
+    late.subscribe({"stream": "block_updates", "last": behind, "fields": ["height"]})  # the first of its audience
     world.block(10)
     world.run()
     assert late.updates == [("block_updates", n) for n in range(10 - behind, 11)]
     world.block(11)
     world.run()
+    good(world)
+
+
+def test_who_joins_later_has_books_of_its_own():
+    world = World()
+    live(world, "metrics")
+    for tps in range(6):
+        world.metrics(float(tps))
+        if tps % 3 == 2:
+            world.run()
+    late = world.client("late")
+    late.subscribe("metrics", "block_updates")
+    late.call("state_stream.unsubscribe", "block_updates")  # joins those who were there before
+    world.run()
+    for _ in range(2):
+        world.metrics(7.0)
+    world.block(1)
+    world.run()
+    world.block(2)
+    world.run()
+    (row,) = late.stats()
+    assert (row["delivered"], row["skipped"], row["filtered"]) == (1, 1, 0)
+    good(world)
+
+
+def test_nothing_is_counted_twice_when_only_another_stream_moves():
+    world = World()
+    (client,) = live(world, "metrics", "block_updates")
+    for _ in range(3):
+        world.metrics(1.0)
+    world.run()
+    for height in (1, 2):
+        world.block(height)
+        world.run()
+    row = client.stats()[0]
+    assert (row["delivered"], row["skipped"], row["filtered"]) == (1, 2, 0)
     good(world)
 
 
@@ -96,8 +130,11 @@ def test_audiences_are_told_apart_by_what_they_want():
         world.account(key, nonce)
     world.run()
     assert [[seq for _, seq in client.updates] for client in (whole, one, some, none)] == [
-        [1, 2, 3, 4, 5], [1, 3], [2, 3, 4, 5], [],
-    ]  # fmt: skip
+        [1, 2, 3, 4, 5],
+        [1, 3],
+        [2, 3, 4, 5],
+        [],
+    ]
     assert some.stats()[0]["delivered"] == 3
     assert some.stats()[1]["delivered"] == 2
     good(world)
@@ -200,6 +237,58 @@ def test_a_socket_that_is_full_with_its_share_of_a_sweep():
     good(world)
 
 
+class Talkative(Silent):
+    """Says something to everything, as the v1 dialect does."""
+
+    def fell_behind(self, cursor: Cursor) -> list[bytes]:
+        return [text_frame(b'{"type":"fell_behind"}')]
+
+    def caught_up(self, cursor: Cursor) -> list[bytes]:
+        return [text_frame(b'{"type":"caught_up"}')]
+
+
+def test_a_socket_that_fills_up_with_the_news_that_it_has_caught_up():
+    world = World()
+    client, _ = live(world, "block_updates", count=2)
+    client.reader.events = Talkative()
+    world.hub.block(client.reader)
+    for height in range(hub_module.BEHIND_UPDATES):
+        world.block(height)
+    world.run()
+    client.waiting, client.capacity = 0, hub_module.BEHIND_UPDATES + 2
+    world.hub.unblock(client.reader)
+    world.run()
+    assert [frame["type"] for frame in client.frames if "data" not in frame and "type" in frame] == [
+        "fell_behind",
+        "caught_up",
+    ]
+    assert client.reader.blocked
+    assert world.hub.catching_up == 1
+    client.drain()
+    world.block(1)
+    world.run()
+    assert world.hub.catching_up == 0
+    assert len(client.updates) == hub_module.BEHIND_UPDATES + 1
+    good(world)
+
+
+def test_of_two_audiences_the_one_that_is_left_gets_its_own_share():
+    world = World(slice_writes=1)
+    blocks, both = world.client("blocks"), world.client("both")
+    blocks.subscribe("block_updates")
+    both.subscribe("block_updates", "metrics")
+    world.run()
+    world.metrics(1.0)
+    world.block(1)
+    world.slice()
+    waiting = blocks if both.updates else both
+    waiting.stats()
+    world.run()
+    assert blocks.updates == [("block_updates", 1)]
+    assert both.updates == [("metrics", 1), ("block_updates", 1)]
+    good(world)
+
+
 # ---------------------------------------------------------------------- gaps and epochs
 
 
@@ -287,6 +376,18 @@ def test_a_head_that_goes_back_is_a_new_beginning():
     assert (row["start"], row["head"], row["delivered"]) == (1, 1, 0)
 
 
+def test_an_epoch_that_begins_in_the_middle_of_a_sweep():
+    world = World(slice_writes=1)
+    clients = live(world, "block_updates", count=3)
+    world.block(1)
+    world.slice()
+    world.begin_epoch()
+    assert all(client.updates == [("block_updates", 1)] for client in clients)
+    world.block(2)
+    world.run()
+    good(world)
+
+
 def test_streams_that_are_in_the_epoch_already_go_on():
     world = World()
     world.hub.begin("block_updates", "e2", 30)
@@ -355,103 +456,15 @@ def test_the_lag_of_the_newest_update_is_known():
     assert world.hub.lag_ms == 250
 
 
+def test_a_stream_is_declared_once():
+    hub = World().hub
+    assert hub.find_stream("metrics", "other", keyed=True) is CATALOGUE.get("metrics")
+    notes = hub.find_stream("notes", "note", keyed=False)
+    assert hub.find_stream("notes", "other", keyed=True) is notes
+    assert hub.history("notes").stream is notes
+
+
 def test_a_hub_has_limits_of_its_own():
     hub = Hub(CATALOGUE, clock_ms=lambda: 0, schedule=lambda: None)
     assert hub.limits == HistoryLimits()
     assert hub.epoch == ""
-
-
-# ---------------------------------------------------------------------- limited rates
-
-
-def test_a_limited_rate_gives_the_newest_when_it_is_due():
-    world = World()
-    paced, plain = world.client("paced"), world.client("plain")
-    paced.subscribe({"stream": "metrics", "max_rate": 1}, "block_updates")
-    plain.subscribe("metrics")
-    world.run()
-    for number in range(1, 26):
-        world.metrics(float(number))
-        world.block(number)
-        world.run()
-        world.wait(100)
-        world.run()
-    assert [seq for stream, seq in paced.updates if stream == "metrics"] == [1, 11, 21]
-    assert len(world.reminders) == 1, "it is reminded of once, however much comes"
-    world.wait(1000)
-    world.run()
-    assert paced.updates[-1] == ("metrics", 25)
-    assert not world.reminders
-    assert [seq for stream, seq in paced.updates if stream == "block_updates"] == list(range(1, 26))
-    row = next(row for row in paced.stats() if row["stream"] == "metrics")
-    assert (row["delivered"], row["skipped"], row["pending"]) == (4, 21, 0)
-    good(world)
-
-
-def test_a_limited_rate_waits_for_what_was_published_before(monkeypatch):
-    """The newest of a stream comes behind older updates of others that a client still reads: it is not forgotten."""
-    monkeypatch.setattr(hub_module, "READ_UPDATES", 2)
-    world = World()
-    client = world.client()
-    client.subscribe("block_updates", {"stream": "metrics", "max_rate": 20})
-    world.run()
-    world.hub.block(client.reader)
-    for number in range(1, 6):
-        world.block(number)
-    world.metrics(1.0)
-    world.run()
-    client.drain()
-    world.run()
-    for _ in range(5):
-        world.wait(100)
-        world.run()
-    assert client.updates[-1] == ("metrics", 1)
-    good(world)
-
-
-def test_a_replay_goes_on_at_its_rate(monkeypatch):
-    monkeypatch.setattr(hub_module, "READ_UPDATES", 2)
-    world = World()
-    for tps in range(1, 6):
-        world.metrics(float(tps))
-    client = world.client()
-    client.subscribe({"stream": "metrics", "max_rate": 20, "last": 5})
-    world.run()
-    assert len(client.updates) == 2
-    for _ in range(3):
-        world.wait(60)
-        world.run()
-    assert client.updates == [("metrics", n) for n in range(1, 6)]
-    good(world)
-
-
-@pytest.mark.parametrize("rate", [5e-324, 1e-300, 1000, 0.5])
-def test_no_rate_stops_the_hub(rate):
-    world = World()
-    client, other = world.client("one"), world.client("other")
-    client.subscribe({"stream": "metrics", "max_rate": rate})
-    other.subscribe("metrics")
-    for tps in (1.0, 2.0, 3.0):
-        world.metrics(tps)
-        world.run()
-    assert other.updates == [("metrics", n) for n in (1, 2, 3)]
-    assert client.updates == [("metrics", 1)]
-    assert all(0 < time - world.now_ms <= 86_400_001 for time in world.reminders)
-
-
-def test_a_rate_that_is_taken_back_or_a_client_that_leaves_is_not_reminded_of():
-    world = World()
-    changing, leaving = world.client("changing"), world.client("leaving")
-    for client in (changing, leaving):
-        client.subscribe({"stream": "metrics", "max_rate": 1})
-    for tps in (1.0, 2.0):
-        world.metrics(tps)
-        world.run()
-    changing.subscribe("metrics")
-    leaving.leave()
-    world.run()
-    assert changing.updates == [("metrics", 1), ("metrics", 2)]
-    world.wait(5000)
-    world.run()
-    assert leaving.updates == [("metrics", 1)]
-    good(world)

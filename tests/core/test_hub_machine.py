@@ -19,8 +19,15 @@ EXAMPLES = int(os.environ.get("HUB_EXAMPLES", "150"))
 KEYS = ("a", "b", "c")
 STREAMS = ("block_updates", "metrics", "account", "notes", "rooms")
 KEYED = ("account", "rooms")
-WHERES: tuple[Any, ...] = (None, None, {"height": {"gte": 3, "lt": 40}}, {"nonce": 2}, {"tps": {"in": [1.0, 2.0]}},
-                           {"text": {"prefix": "x"}})  # fmt: skip
+SETS = (("block_updates",), ("metrics", "block_updates"), ("account",), STREAMS)
+WHERES: tuple[Any, ...] = (
+    None,
+    None,
+    {"height": {"gte": 3, "lt": 40}},
+    {"nonce": 2},
+    {"tps": {"in": [1.0, 2.0]}},
+    {"text": {"prefix": "x"}},
+)
 FIELDS: tuple[Any, ...] = (None, None, ["height"], ["nonce", "text"])
 
 number = st.integers(0, 5)
@@ -33,15 +40,23 @@ class HubMachine(RuleBasedStateMachine):
         count=st.sampled_from([1, 3, 8, 100]),
         bytes_=st.sampled_from([3_000, 8_000, 1 << 20]),
         age_ms=st.sampled_from([0, 1000]),
-        slice_writes=st.integers(1, 3),
+        slice_writes=st.sampled_from([1, 1, 2, 3]),
         read=st.integers(1, 4),
         looked_at=st.integers(1, 3),
-        capacities=st.lists(st.sampled_from([None, None, 1, 3, 10]), min_size=2, max_size=5),
+        capacities=st.lists(st.sampled_from([None, None, None, 3, 10]), min_size=3, max_size=8),
+        streams=st.sampled_from(SETS),
     )
     def begin(
-        self, count: int, bytes_: int, age_ms: int, slice_writes: int, read: int, looked_at: int,
+        self,
+        count: int,
+        bytes_: int,
+        age_ms: int,
+        slice_writes: int,
+        read: int,
+        looked_at: int,
         capacities: list[int | None],
-    ) -> None:  # fmt: skip
+        streams: tuple[str, ...],
+    ) -> None:
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(hub_module, "READ_UPDATES", read)
         self.patch.setattr(hub_module, "CATCH_UP_READERS", looked_at)
@@ -50,41 +65,59 @@ class HubMachine(RuleBasedStateMachine):
         self.height = 0
         self.names = 0
         self.clients: list[Client] = []
+        self.streams = streams
         for capacity in capacities:
-            self.arrive(capacity)
+            self.arrive(capacity, streams)
+        self.settle()
 
-    def arrive(self, capacity: int | None) -> None:
+    def arrive(self, capacity: int | None, streams: tuple[str, ...]) -> None:
         self.names += 1
         self.clients.append(self.world.client(f"client {self.names}", capacity=capacity))
+        self.clients[-1].subscribe(*streams)
 
     def one(self, which: int) -> Client:
         return self.clients[which % len(self.clients)]
 
     # ------------------------------------------------------------------ publishing
 
-    @rule(count=st.integers(1, 6))
-    def publish_blocks(self, count: int) -> None:
-        for _ in range(count):
-            self.height += 1
-            self.world.block(self.height)
+    @rule(
+        kinds=st.lists(st.sampled_from([*STREAMS, "block_updates", "metrics"]), min_size=1, max_size=8),
+        values=st.lists(number, min_size=8, max_size=8),
+        slices=st.integers(0, 3),
+    )
+    def publish(self, kinds: list[str], values: list[int], slices: int) -> None:
+        for kind, value in zip(kinds, values, strict=False):
+            self.publish_one(kind, value)
+        self.run_slices(slices)
 
-    @rule(tps=number, count=st.integers(1, 3))
-    def publish_metrics(self, tps: int, count: int) -> None:
-        for _ in range(count):
-            self.world.metrics(float(tps))
+    @rule(count=st.integers(1, 3), slices=st.integers(1, 2))
+    def publish_what_all_want(self, count: int, slices: int) -> None:
+        """Publish on every stream, so that a sweep has something for everybody and takes more than one slice."""
+        for value in range(count):
+            for kind in STREAMS:
+                self.publish_one(kind, value)
+        self.run_slices(slices)
 
-    @rule(key=st.sampled_from(KEYS), nonce=number)
-    def publish_account(self, key: str, nonce: int) -> None:
-        self.world.account(key, nonce)
+    @rule(which=number)
+    def change_everything_in_a_sweep(self, which: int) -> None:
+        self.publish_what_all_want(1, 1)
+        client = self.one(which)
+        client.subscribe(*self.streams)
+        self.publish_what_all_want(1, 1)
 
-    @rule(text=st.sampled_from(["x", "xy", "z"]), count=st.integers(1, 5))
-    def publish_note(self, text: str, count: int) -> None:
-        for _ in range(count):
-            self.world.custom("notes", {"text": text, "nonce": 2})
-
-    @rule(key=st.sampled_from(KEYS), text=st.sampled_from(["x", "z"]))
-    def publish_room(self, key: str, text: str) -> None:
-        self.world.custom("rooms", {"text": text}, key)
+    def publish_one(self, kind: str, value: int) -> None:
+        match kind:
+            case "block_updates":
+                self.height += 1
+                self.world.block(self.height)
+            case "metrics":
+                self.world.metrics(float(value))
+            case "account":
+                self.world.account(KEYS[value % 3], value)
+            case "notes":
+                self.world.custom("notes", {"text": "xyz"[value % 3], "nonce": value})
+            case "rooms":
+                self.world.custom("rooms", {"text": "xz"[value % 2]}, KEYS[value % 3])
 
     @rule(count=st.integers(1, 3), tps=number)
     def skip_metrics(self, count: int, tps: int) -> None:
@@ -93,9 +126,7 @@ class HubMachine(RuleBasedStateMachine):
         stream, head = CATALOGUE.get("metrics"), self.hub.histories["metrics"].head
         assert stream is not None
         for seq in range(head + 1, head + count + 1):
-            update = elsewhere(
-                self.world, stream, seq, metrics_pb2.MetricsUpdate(tps=tps), metrics_data(float(tps))
-            )
+            update = elsewhere(self.world, stream, seq, metrics_pb2.MetricsUpdate(tps=tps), metrics_data(float(tps)))
         self.hub.admit(update)
 
     @rule(count=st.integers(1, 4), values=st.lists(st.tuples(st.sampled_from(KEYS), number), min_size=1, max_size=4))
@@ -142,20 +173,31 @@ class HubMachine(RuleBasedStateMachine):
 
     # ------------------------------------------------------------------ clients
 
-    @rule(which=number, streams=st.lists(st.sampled_from(STREAMS), min_size=1, max_size=3))
-    def subscribe(self, which: int, streams: list[str]) -> None:
+    @rule(which=number, streams=st.sampled_from(SETS))
+    def subscribe(self, which: int, streams: tuple[str, ...]) -> None:
         self.one(which).subscribe(*streams)
 
     @rule(
-        which=number, stream=st.sampled_from(STREAMS), key=st.sampled_from([None, None, *KEYS]),
-        where=st.sampled_from(WHERES), fields=st.sampled_from(FIELDS), start=st.sampled_from(
-            ["none", "none", "since", "last", "height", "time", "epoch", "ahead"]), back=st.integers(0, 12),
+        which=number,
+        stream=st.sampled_from(STREAMS),
+        key=st.sampled_from([None, None, *KEYS]),
+        where=st.sampled_from(WHERES),
+        fields=st.sampled_from(FIELDS),
+        start=st.sampled_from(["none", "none", "since", "last", "height", "time", "epoch", "ahead"]),
+        back=st.integers(0, 12),
         max_rate=st.sampled_from([None, 1, 20]),
-    )  # fmt: skip
+    )
     def subscribe_with_options(
-        self, which: int, stream: str, key: str | None, where: Any, fields: Any, start: str, back: int,
+        self,
+        which: int,
+        stream: str,
+        key: str | None,
+        where: Any,
+        fields: Any,
+        start: str,
+        back: int,
         max_rate: int | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         history = self.hub.histories.get(stream)
         entry: dict[str, Any] = {"stream": stream, "where": where, "fields": fields}
         if stream == "metrics":
@@ -200,7 +242,7 @@ class HubMachine(RuleBasedStateMachine):
         client = self.one(which)
         client.leave()
         self.clients.remove(client)
-        self.arrive(capacity)
+        self.arrive(capacity, self.streams)
 
     # ------------------------------------------------------------------ time passes
 
@@ -258,6 +300,6 @@ class HubMachine(RuleBasedStateMachine):
 
 
 HubMachine.TestCase.settings = settings(
-    max_examples=EXAMPLES, stateful_step_count=40, suppress_health_check=list(HealthCheck)
+    max_examples=EXAMPLES, stateful_step_count=50, suppress_health_check=list(HealthCheck)
 )
 TestHub = HubMachine.TestCase

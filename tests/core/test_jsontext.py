@@ -48,10 +48,18 @@ def test_what_is_refused_and_why(text):
         assert len(str(error.value)) < 200
 
 
-@pytest.mark.parametrize("data", [
-    b"\xff", b'"\xc3"', '{"a":1}'.encode("utf-16"), "{}".encode("utf-16-le"), "[]".encode("utf-32-be"),
-    b'"\xed\xa0\x80"', b"\xef\xbb\xbf{}",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff",
+        b'"\xc3"',
+        '{"a":1}'.encode("utf-16"),
+        "{}".encode("utf-16-le"),
+        "[]".encode("utf-32-be"),
+        b'"\xed\xa0\x80"',
+        b"\xef\xbb\xbf{}",
+    ],
+)
 def test_bytes_are_utf8_and_nothing_else(data):
     with pytest.raises(JsonError):
         parse_json(data, 4)
@@ -68,10 +76,19 @@ def test_a_long_key_does_not_make_a_long_sentence():
     assert len(str(error.value)) < 200
 
 
-@pytest.mark.parametrize(("text", "value"), [
-    ("[[[[]]]]", [[[[]]]]), ('{"a":{"b":{"c":{}}}}', {"a": {"b": {"c": {}}}}), ('"\\ud83d\\ude00"', "😀"), ("1e308", 1e308),
-    ("123456789012345678901234567890", 123456789012345678901234567890), (' "\\u0000" ', "\0"), ("-0", 0), ("null", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("[[[[]]]]", [[[[]]]]),
+        ('{"a":{"b":{"c":{}}}}', {"a": {"b": {"c": {}}}}),
+        ('"\\ud83d\\ude00"', "😀"),
+        ("1e308", 1e308),
+        ("123456789012345678901234567890", 123456789012345678901234567890),
+        (' "\\u0000" ', "\0"),
+        ("-0", 0),
+        ("null", None),
+    ],
+)
 def test_what_is_read(text, value):
     assert parse_json(text, 4) == value
     assert parse_json(text.encode(), 4) == value

@@ -25,7 +25,13 @@ def test_an_update_is_the_bytes_that_it_was_serialized_to():
     world = World()
     update = world.account("a", 7)
     message = update_pb2.Update.FromString(update.raw)
-    assert (message.stream, message.epoch, message.seq, message.key, message.time_ms) == ("account", "e1", 1, "a", NOW_MS)
+    assert (message.stream, message.epoch, message.seq, message.key, message.time_ms) == (
+        "account",
+        "e1",
+        1,
+        "a",
+        NOW_MS,
+    )
     assert message.account == account_pb2.AccountUpdate(address="a", nonce=7)
     assert message.SerializeToString(deterministic=True) == update.raw
     assert update.time_ms == NOW_MS
@@ -55,14 +61,20 @@ def test_streams_are_reserved_for_a_source():
     assert world.origin.owned == {"metrics", "block_updates"}
 
 
-@pytest.mark.parametrize(("payload", "told"), [
-    (block_pb2.ReplacedBlock(), "no stream carries a theblock.state.v1.ReplacedBlock"),
-    (update_pb2.Update(), "no stream carries a theblock.state.v1.Update"),
-    (account_pb2.AccountUpdate(), "the key '' is ill-formed"),
-    (account_pb2.AccountUpdate(address="a b"), "the key 'a b' is ill-formed: it must match"),
-    (account_pb2.AccountUpdate(address="k" * 10_000), "is ill-formed"),
-    (account_pb2.AccountUpdate(address="a", balance="1.5"), "AccountUpdate.balance must be a decimal integer, not '1.5'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("payload", "told"),
+    [
+        (block_pb2.ReplacedBlock(), "no stream carries a theblock.state.v1.ReplacedBlock"),
+        (update_pb2.Update(), "no stream carries a theblock.state.v1.Update"),
+        (account_pb2.AccountUpdate(), "the key '' is ill-formed"),
+        (account_pb2.AccountUpdate(address="a b"), "the key 'a b' is ill-formed: it must match"),
+        (account_pb2.AccountUpdate(address="k" * 10_000), "is ill-formed"),
+        (
+            account_pb2.AccountUpdate(address="a", balance="1.5"),
+            "AccountUpdate.balance must be a decimal integer, not '1.5'",
+        ),
+    ],
+)
 def test_a_payload_that_cannot_be_is_refused(payload, told):
     world = World()
     with pytest.raises(PublishError) as error:
@@ -72,27 +84,36 @@ def test_a_payload_that_cannot_be_is_refused(payload, told):
     assert world.hub.histories["account"].head == 0
 
 
-@pytest.mark.parametrize(("name", "type_", "value", "key", "told"), [
-    ("Notes", "note", b"{}", "", "the stream 'Notes' is ill-formed"),
-    ("", "note", b"{}", "", "the stream '' is ill-formed"),
-    ("notes", "no te", b"{}", "", "the type 'no te' is ill-formed"),
-    ("notes", "gap", b"{}", "", "the type 'gap' is taken"),
-    ("notes", "block_update", b"{}", "", "the type 'block_update' is taken"),
-    ("notes", "note", b"{}", "a/b", "the key 'a/b' is ill-formed"),
-    ("notes", "note", b"[]", "", "not a JSON object"),
-    ("notes", "note", b"{", "", "not JSON"),
-    ("notes", "note", b'{"a":1,"a":2}', "", "stands twice"),
-    ("notes", "note", b'{"a":NaN}', "", "NaN is not JSON"),
-    ("notes", "note", b"\xef\xbb\xbf{}", "", "not a JSON object that is allowed"),
-    ("notes", "note", "{}".encode("utf-16-le"), "", "not a JSON object that is allowed"),
-    ("notes", "note", b'{"a":"\xed\xa0\x80"}', "", "not UTF-8"),
-    ("notes", "note", b'{"a":' * (CUSTOM_DEPTH + 1) + b"1" + b"}" * (CUSTOM_DEPTH + 1), "", "nested too deep"),
-    ("notes", "note", b'{"a":"' + b"x" * CUSTOM_BYTES + b'"}', "", f"at most {CUSTOM_BYTES} are allowed"),
-    ("block_updates", "note", b"{}", "", "stream 'block_updates' is declared: it takes theblock.state.v1.BlockUpdate"),
-    ("known", "note", b"{}", "", "stream 'known' carries 'known_update', not 'note'"),
-    ("known", "known_update", b"{}", "a", "stream 'known' has no keys: give none"),
-    ("keyed", "keyed_update", b"{}", "", "stream 'keyed' has keys: give one"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "type_", "value", "key", "told"),
+    [
+        ("Notes", "note", b"{}", "", "the stream 'Notes' is ill-formed"),
+        ("", "note", b"{}", "", "the stream '' is ill-formed"),
+        ("notes", "no te", b"{}", "", "the type 'no te' is ill-formed"),
+        ("notes", "gap", b"{}", "", "the type 'gap' is taken"),
+        ("notes", "block_update", b"{}", "", "the type 'block_update' is taken"),
+        ("notes", "note", b"{}", "a/b", "the key 'a/b' is ill-formed"),
+        ("notes", "note", b"[]", "", "not a JSON object"),
+        ("notes", "note", b"{", "", "not JSON"),
+        ("notes", "note", b'{"a":1,"a":2}', "", "stands twice"),
+        ("notes", "note", b'{"a":NaN}', "", "NaN is not JSON"),
+        ("notes", "note", b"\xef\xbb\xbf{}", "", "not a JSON object that is allowed"),
+        ("notes", "note", "{}".encode("utf-16-le"), "", "not a JSON object that is allowed"),
+        ("notes", "note", b'{"a":"\xed\xa0\x80"}', "", "not UTF-8"),
+        ("notes", "note", b'{"a":' * (CUSTOM_DEPTH + 1) + b"1" + b"}" * (CUSTOM_DEPTH + 1), "", "nested too deep"),
+        ("notes", "note", b'{"a":"' + b"x" * CUSTOM_BYTES + b'"}', "", f"at most {CUSTOM_BYTES} are allowed"),
+        (
+            "block_updates",
+            "note",
+            b"{}",
+            "",
+            "stream 'block_updates' is declared: it takes theblock.state.v1.BlockUpdate",
+        ),
+        ("known", "note", b"{}", "", "stream 'known' carries 'known_update', not 'note'"),
+        ("known", "known_update", b"{}", "a", "stream 'known' has no keys: give none"),
+        ("keyed", "keyed_update", b"{}", "", "stream 'keyed' has keys: give one"),
+    ],
+)
 def test_a_custom_value_that_cannot_be_is_refused(name, type_, value, key, told):
     world = World()
     world.custom("known", {}, type_="known_update")
@@ -150,8 +171,9 @@ def test_check_key():
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3), max_leaves=10,
-)  # fmt: skip
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
 
 
 @given(st.dictionaries(st.text(), json_values, max_size=4), st.booleans(), st.sampled_from([None, 1]))

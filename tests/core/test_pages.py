@@ -33,11 +33,21 @@ def test_whether_a_position_can_be_resumed_from():
     assert obstacle(empty, Position("e1", 1)) == "ahead"
 
 
-@pytest.mark.parametrize(("since", "seq"), [
-    (Since(), 4), (Since(Position("e1", 2)), 2), (Since(height=7), 6), (Since(height=5), 4), (Since(height=4), 0),
-    (Since(height=99), 10), (Since(time_ms=NOW_MS + 7000), 6), (Since(time_ms=NOW_MS + 4001), 4),
-    (Since(time_ms=NOW_MS), 0), (Since(time_ms=2 * NOW_MS), 10),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("since", "seq"),
+    [
+        (Since(), 4),
+        (Since(Position("e1", 2)), 2),
+        (Since(height=7), 6),
+        (Since(height=5), 4),
+        (Since(height=4), 0),
+        (Since(height=99), 10),
+        (Since(time_ms=NOW_MS + 7000), 6),
+        (Since(time_ms=NOW_MS + 4001), 4),
+        (Since(time_ms=NOW_MS), 0),
+        (Since(time_ms=2 * NOW_MS), 10),
+    ],
+)
 def test_where_reading_begins(since, seq):
     assert since.seq(BLOCKS) == seq
 
@@ -52,9 +62,12 @@ def test_a_height_on_a_stream_without_heights_begins_with_what_is_held():
 
 
 @given(
-    key=st.sampled_from([None, "a", "b", "z"]), since=st.integers(0, 12), until=st.none() | st.integers(0, 12),
-    limit=st.integers(1, 8), reverse=st.booleans(),
-)  # fmt: skip
+    key=st.sampled_from([None, "a", "b", "z"]),
+    since=st.integers(0, 12),
+    until=st.none() | st.integers(0, 12),
+    limit=st.integers(1, 8),
+    reverse=st.booleans(),
+)
 def test_pages_against_a_model(key, since, until, limit, reverse):
     page = read_page(ROOMS, key, since, until, limit, reverse=reverse)
     held = [u for u in ROOMS.after(0, 99) if since < u.seq < (99 if until is None else until) and key in (None, u.key)]

@@ -12,10 +12,27 @@ def test_what_is_written_is_read(epoch, seq):
     assert Position.parse(str(Position(epoch, seq))) == (epoch, seq)
 
 
-@pytest.mark.parametrize("text", [
-    "", "e", "e-", "-1", "e-1 ", "e-1\n", "E-1", "e-01", "e--1", "e-1-2", "e-+1", "e-1.0", "é-1", "e-١", "e" * 33 + "-1",
-    "e-" + "1" * 21,
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "e",
+        "e-",
+        "-1",
+        "e-1 ",
+        "e-1\n",
+        "E-1",
+        "e-01",
+        "e--1",
+        "e-1-2",
+        "e-+1",
+        "e-1.0",
+        "é-1",
+        "e-\u0661",
+        "e" * 33 + "-1",
+        "e-" + "1" * 21,
+    ],
+)
 def test_anything_else_is_refused(text):
     with pytest.raises(ValueError, match="<epoch>-<seq>"):
         Position.parse(text)

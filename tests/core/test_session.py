@@ -4,23 +4,16 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from bridge.core import codes
-from bridge.core.audience import Reader
 from bridge.core.errors import FrameError
 from bridge.core.frames import Frame, Opcode
 from bridge.core.history import HistoryLimits
 from bridge.core.hub import State
 from bridge.core.limits import Limits
 from bridge.core.methods import METHODS
-from bridge.core.session import Send, Session, Shut
-from bridge.core.update import Format
-from bridge.core.v1 import Greeting, V1ProtoSession, V1Session
-from generated.theblock.state.v1 import frames_pb2
-from tests.core.schema import messages
-from tests.core.world import NOW_MS, Client, World, server_frames
+from bridge.core.session import Shut
+from tests.core.world import NOW_MS, Client, World
 
 SUBSCRIBE, UNSUBSCRIBE = "state_stream.subscribe", "state_stream.unsubscribe"
 
@@ -46,9 +39,14 @@ def rpc(method: str, *params: Any, **more: Any) -> dict[str, Any]:
 def test_subscribing_is_answered_by_the_snapshot_alone(client):
     (frame,) = client.send({"method": SUBSCRIBE, "params": ["block_updates"], "id": 1})
     assert frame == {
-        "type": "block_update", "stream": "block_updates", "epoch": "e1", "seq": 1, "time": NOW_MS, "snapshot": True,
+        "type": "block_update",
+        "stream": "block_updates",
+        "epoch": "e1",
+        "seq": 1,
+        "time": NOW_MS,
+        "snapshot": True,
         "data": {"height": 1, "hash": "0x00000001"},
-    }  # fmt: skip
+    }
 
 
 def test_one_id_may_come_many_times_and_nothing_comes_of_success(world, client):
@@ -67,7 +65,7 @@ def test_one_id_may_come_many_times_and_nothing_comes_of_success(world, client):
 def test_a_ping_is_answered_with_its_timestamp(client, timestamp):
     assert client.send({"type": "ping", "timestamp": timestamp}) == [
         {"type": "pong", "timestamp": timestamp, "server_time": NOW_MS},
-    ]  # fmt: skip
+    ]
 
 
 def test_a_ping_may_leave_out_its_timestamp_but_not_send_a_tree(client):
@@ -146,7 +144,9 @@ def test_bad_input_gets_an_error_frame_and_does_nothing(world, client, text):
     assert set(frame) <= {"type", "error", "id"}
 
 
-@pytest.mark.parametrize("text", [t for t in BAD if t.startswith('{"method":"s') and '"id"' not in t and BAD[t][0] > -32700])
+@pytest.mark.parametrize(
+    "text", [t for t in BAD if t.startswith('{"method":"s') and '"id"' not in t and BAD[t][0] > -32700]
+)
 def test_as_json_rpc_the_same_is_refused_with_the_id(client, text):
     code, told = BAD[text]
     (answer,) = client.send(json.dumps(json.loads(text) | {"jsonrpc": "2.0", "id": "x"}))
@@ -172,15 +172,20 @@ def test_bad_utf8_is_a_frame_error(client, payload):
 def test_a_binary_frame_ends_the_connection_and_control_frames_do_nothing(client):
     assert client.session.receive(Frame(Opcode.BINARY, b"{}")) == [
         Shut(codes.WRONG_KIND, "this connection speaks JSON in text frames"),
-    ]  # fmt: skip
+    ]
     for opcode in (Opcode.PING, Opcode.PONG, Opcode.CLOSE):
         assert client.session.receive(Frame(opcode, b"")) == []
 
 
-@pytest.mark.parametrize("request_", [
-    {"jsonrpc": "1.0", "method": "session.stats", "id": 1}, {"jsonrpc": 2.0, "method": "session.stats", "id": 1},
-    {"jsonrpc": "2.0", "method": "session.stats", "id": {}}, {"jsonrpc": "2.0", "method": "session.stats", "id": False},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"jsonrpc": "1.0", "method": "session.stats", "id": 1},
+        {"jsonrpc": 2.0, "method": "session.stats", "id": 1},
+        {"jsonrpc": "2.0", "method": "session.stats", "id": {}},
+        {"jsonrpc": "2.0", "method": "session.stats", "id": False},
+    ],
+)
 def test_what_is_no_json_rpc_request_is_refused_without_an_id(client, request_):
     (answer,) = client.send(request_)
     assert (answer["id"], answer["error"]["code"]) == (None, -32600)
@@ -189,7 +194,9 @@ def test_what_is_no_json_rpc_request_is_refused_without_an_id(client, request_):
 # ---------------------------------------------------------------------- twenty in a row
 
 
-@pytest.mark.parametrize("bad", ["{", "7", '{"method":"nope"}', '{"method":"nope","jsonrpc":"2.0"}', '{"jsonrpc":"2.0"}', "[]"])
+@pytest.mark.parametrize(
+    "bad", ["{", "7", '{"method":"nope"}', '{"method":"nope","jsonrpc":"2.0"}', '{"jsonrpc":"2.0"}', "[]"]
+)
 def test_twenty_bad_messages_in_a_row_end_the_connection(client, bad):
     for _ in range(19):
         client.send(bad)
@@ -198,10 +205,15 @@ def test_twenty_bad_messages_in_a_row_end_the_connection(client, bad):
     assert client.shut == Shut(codes.BAD_MESSAGES, "20 bad messages in a row")
 
 
-@pytest.mark.parametrize("good", [
-    '{"type":"ping"}', '{"method":"session.stats"}', '{"method":"session.stats","jsonrpc":"2.0"}',
-    '[{"method":"session.stats","jsonrpc":"2.0"}]',
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "good",
+    [
+        '{"type":"ping"}',
+        '{"method":"session.stats"}',
+        '{"method":"session.stats","jsonrpc":"2.0"}',
+        '[{"method":"session.stats","jsonrpc":"2.0"}]',
+    ],
+)
 def test_one_good_message_between_them_begins_the_count_anew(client, good):
     for _ in range(3):
         for _ in range(19):
@@ -231,7 +243,9 @@ def test_what_is_not_the_clients_doing_does_not_count(world, client):
 
 
 def test_a_batch_is_answered_by_one_frame_then_come_the_snapshots(client):
-    frames = client.send([rpc(SUBSCRIBE, "block_updates"), rpc(SUBSCRIBE, "account", id=2), rpc("session.stats", id="s")])
+    frames = client.send(
+        [rpc(SUBSCRIBE, "block_updates"), rpc(SUBSCRIBE, "account", id=2), rpc("session.stats", id="s")]
+    )
     assert [answer["id"] for answer in frames[0]] == [1, 2, "s"]
     assert [frame["stream"] for frame in frames[1:]] == ["block_updates", "account"]
     assert len(frames[0][2]["result"]["subscriptions"]) == 2
@@ -283,13 +297,20 @@ def test_resubscribing_in_place_goes_on_without_a_gap_or_a_repeat(world, client)
     assert verdict.ok, verdict
 
 
-@pytest.mark.parametrize(("limits", "params", "told"), [
-    (Limits(subscriptions=2), ["metrics", "trading", "energy"], "3 subscriptions; a connection may have 2"),
-    (Limits(undeclared=1), ["one", "metrics", "two"], "2 streams that nothing has declared; a connection may have 1"),
-    (Limits(last=5), [{"stream": "metrics", "last": 6}], "last must be an integer from 0 to 5"),
-    (Limits(where_terms=1), [{"stream": "metrics", "where": {"a": 1, "b": 2}}], "at most 1 are allowed"),
-    (Limits(fields=1), [{"stream": "metrics", "fields": ["a", "b"]}], "at most 1 are allowed"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("limits", "params", "told"),
+    [
+        (Limits(subscriptions=2), ["metrics", "trading", "energy"], "3 subscriptions; a connection may have 2"),
+        (
+            Limits(undeclared=1),
+            ["one", "metrics", "two"],
+            "2 streams that nothing has declared; a connection may have 1",
+        ),
+        (Limits(last=5), [{"stream": "metrics", "last": 6}], "last must be an integer from 0 to 5"),
+        (Limits(where_terms=1), [{"stream": "metrics", "where": {"a": 1, "b": 2}}], "at most 1 are allowed"),
+        (Limits(fields=1), [{"stream": "metrics", "fields": ["a", "b"]}], "at most 1 are allowed"),
+    ],
+)
 def test_limits_are_told(world, limits, params, told):
     client = world.client(limits=limits)
     answer = client.call(SUBSCRIBE, *params)
@@ -336,137 +357,6 @@ def test_a_resume_that_is_not_whole_is_told_and_the_gap_named():
     world.run()
     verdict = world.oracle.verdict()
     assert verdict.ok, verdict
-
-
-# ---------------------------------------------------------------------- whatever comes
-
-
-LIMITS = Limits(subscriptions=5, undeclared=2, last=10, page=5, batch=4, depth=8, bad_messages=1000)
-GREETING = Greeting("5e551010", "theblock-bridge", "1.2.3", 25_000)
-
-names = st.sampled_from(["block_updates", "metrics", "account", "notes", "rooms", "unheard_of", "Bad", ""])
-keys = st.sampled_from(["a", "b", "", "a b"])
-numbers = st.integers(-1, 12) | st.sampled_from([2**53, 2**63, 2**64, -(2**70), 1.5, 1e308, 5e-324])
-scalars = st.none() | st.booleans() | numbers | st.text(max_size=5) | keys
-wheres = st.dictionaries(
-    st.sampled_from(["height", "nonce", "tps", "hash", "text"]),
-    scalars | st.dictionaries(st.sampled_from(["in", "prefix", "gt", "lte", "eq"]), scalars | st.lists(scalars, max_size=3)),
-    max_size=3,
-)
-positions = st.fixed_dictionaries({"epoch": st.sampled_from(["e1", "e2", "", "x"]), "seq": numbers})
-sinces = positions | st.fixed_dictionaries({"height": numbers}) | st.fixed_dictionaries({"time": numbers}) | scalars
-optional = {
-    "key": keys | scalars, "since": sinces, "last": numbers | scalars, "where": wheres | scalars,
-    "fields": st.lists(st.sampled_from(["height", "nonce"]) | scalars, max_size=3) | scalars, "max_rate": numbers,
-    "until": positions | scalars, "limit": numbers, "reverse": st.booleans() | scalars, "x": scalars,
-}  # fmt: skip
-entries = names | st.fixed_dictionaries({"stream": names | scalars}, optional=optional) | scalars
-requests = st.fixed_dictionaries({}, optional={
-    "jsonrpc": st.sampled_from(["2.0", "2.0", "2.0", "1.0", 2]), "id": scalars,
-    "method": st.sampled_from([*METHODS, *METHODS, "nope"]) | scalars,
-    "params": st.lists(entries, max_size=3) | entries, "type": st.sampled_from(["ping", "pong"]), "timestamp": scalars,
-})  # fmt: skip
-json_values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4)
-)
-texts = (
-    st.text() | st.binary() | json_values.map(json.dumps) | requests.map(json.dumps)
-    | st.lists(requests | json_values, max_size=5).map(json.dumps)
-)  # fmt: skip
-
-
-def busy() -> World:
-    """Return a world where something has been published on every kind of stream, and some of it let go of."""
-    world = World(limits=HistoryLimits(count=3))
-    for number in range(6):
-        world.block(number)
-        world.metrics(float(number))
-        world.account("ab"[number % 2], number)
-        world.custom("notes", {"text": "x", "height": number})
-        world.custom("rooms", {"text": "y"}, "ab"[number % 2])
-    return world
-
-
-def check_frame(first: int, payload: bytes) -> None:
-    """Check that what is sent is JSON in one of the shapes of the protocol."""
-    assert first == 0x81
-    assert b"\n" not in payload
-    value = json.loads(payload.decode(), parse_constant=pytest.fail)
-    if isinstance(value, dict) and "jsonrpc" not in value:
-        kind = value["type"]
-        if kind == "error":
-            assert set(value) <= {"type", "id", "error"}
-            assert isinstance(value["error"]["code"], int)
-            assert value["error"]["message"]
-        elif kind == "pong":
-            assert set(value) == {"type", "timestamp", "server_time"}
-        elif kind not in ("welcome", "upstream", "gap"):
-            assert {"stream", "epoch", "seq", "time", "data"} <= set(value)
-            assert isinstance(value["data"], dict)
-        return
-    for answer in value if isinstance(value, list) else [value]:
-        assert answer["jsonrpc"] == "2.0"
-        assert set(answer) in ({"jsonrpc", "id", "result"}, {"jsonrpc", "id", "error"})
-
-
-def converse(session: Session, reader: Reader, world: World, opcode: Opcode, sent: list[bytes], check: Any) -> None:
-    """Send everything, while updates come; check every answer."""
-    for number, payload in enumerate(sent):
-        try:
-            effects = session.receive(Frame(opcode, payload))
-        except FrameError as error:
-            assert error.close is codes.BAD_DATA
-            continue
-        for effect in effects:
-            assert isinstance(effect, Send | Shut)
-            if isinstance(effect, Send):
-                for first, got in server_frames(effect.frame):
-                    check(first, got)
-        world.block(100 + number)
-        world.metrics(1.0)
-        world.account("a", number)
-        world.run()
-        world.wait(400)
-        world.run()
-    session.tick(world.now_ms + 60_000)
-    world.begin_epoch()
-    world.run()
-    assert len(reader.cursors) <= LIMITS.subscriptions
-    for cursor in reader.cursors.values():
-        books = cursor.books()
-        assert books.head - books.start == sum(books[2:])
-    world.hub.detach(reader)
-    assert all(not history.cursors for history in world.hub.histories.values())
-
-
-@pytest.mark.parametrize("dialect", ["classic", "v1"])
-@settings(max_examples=150)
-@given(sent=st.lists(texts, min_size=1, max_size=6), format_=st.sampled_from([Format.JSON, Format.JSON_INT64_STRING]))
-def test_whatever_a_client_sends_is_answered(dialect, sent, format_):
-    world = busy()
-    reader = Reader(lambda data: [check_frame(*frame) for frame in server_frames(data)], format_)
-    world.hub.attach(reader)
-    session = Session(world.hub, reader, LIMITS) if dialect == "classic" else V1Session(world.hub, reader, LIMITS, GREETING)
-    payloads = [text if isinstance(text, bytes) else text.encode("utf-8", "replace") for text in sent]
-    converse(session, reader, world, Opcode.TEXT, payloads, check_frame)
-
-
-@settings(max_examples=150)
-@given(
-    sent=st.lists(st.binary() | messages(frames_pb2.ClientFrame.DESCRIPTOR).map(lambda m: m.SerializeToString()), max_size=6)
-)
-def test_whatever_a_binary_client_sends_is_answered(sent):
-    def check(first: int, payload: bytes) -> None:
-        assert first == 0x82
-        assert frames_pb2.ServerFrame.FromString(payload).WhichOneof("frame")
-
-    world = busy()
-    reader = Reader(lambda data: [check(*frame) for frame in server_frames(data)], Format.PROTO)
-    world.hub.attach(reader)
-    session = V1ProtoSession(world.hub, reader, LIMITS, GREETING)
-    for effect in session.open(["block_updates"]):
-        check(*next(server_frames(effect.frame)))
-    converse(session, reader, world, Opcode.BINARY, sent, check)
 
 
 def test_the_classic_dialect_is_told_nothing_that_it_did_not_ask_for(world, client):

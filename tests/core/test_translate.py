@@ -23,8 +23,13 @@ from tests.core.schema import F, Schema, add_field, every_kind, messages
 
 EVERY = every_kind()
 PAYLOADS = [f.message_type for f in update_pb2.Update.DESCRIPTOR.oneofs_by_name["data"].fields]
-LONG = {FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_UINT64, FieldDescriptor.TYPE_SINT64,
-        FieldDescriptor.TYPE_FIXED64, FieldDescriptor.TYPE_SFIXED64}  # fmt: skip
+LONG = {
+    FieldDescriptor.TYPE_INT64,
+    FieldDescriptor.TYPE_UINT64,
+    FieldDescriptor.TYPE_SINT64,
+    FieldDescriptor.TYPE_FIXED64,
+    FieldDescriptor.TYPE_SFIXED64,
+}
 
 
 def protobufs_own(message: Message, null_unset: bool, int64_string: bool) -> dict[str, Any]:
@@ -73,19 +78,44 @@ def test_it_agrees_with_protobufs_own_mapping(descriptor, int64_string, null_uns
 def test_every_kind_of_field_by_hand():
     inner = GetMessageClass(EVERY.DESCRIPTOR.fields_by_name["inner_value"].message_type)
     message = EVERY(
-        int64_value=-(2**63), uint64_value=2**64 - 1, int32_value=7, double_value=0.1, bytes_value=b"\xff\xfe",
-        digits=b"\xff\xfe", many_digits=[b"", b"\1"], many_colour=[0, 1, -3, 77], maybe_bool=False, one_number=5,
-        by_bool={True: 1, False: 2}, to_inner={"a": inner(maybe="x")}, by_int64={10: 1, 9: 2}, many_double=[math.nan],
+        int64_value=-(2**63),
+        uint64_value=2**64 - 1,
+        int32_value=7,
+        double_value=0.1,
+        bytes_value=b"\xff\xfe",
+        digits=b"\xff\xfe",
+        many_digits=[b"", b"\1"],
+        many_colour=[0, 1, -3, 77],
+        maybe_bool=False,
+        one_number=5,
+        by_bool={True: 1, False: 2},
+        to_inner={"a": inner(maybe="x")},
+        by_int64={10: 1, 9: 2},
+        many_double=[math.nan],
         **{"from": 1, "None": 2},
-    )  # fmt: skip
+    )
     message.itself.itself.string_value = "deep"
     got = compile_message(EVERY.DESCRIPTOR, null_unset=False, int64_string=False)(message)
     wanted = {
-        "int64Value": -(2**63), "uint64Value": 2**64 - 1, "int32Value": 7, "doubleValue": 0.1, "bytesValue": "//4=",
-        "digits": "0xfffe", "manyDigits": ["0x", "0x01"], "maybeBool": False, "oneNumber": 5, "class": 0, "from": 1,
-        "manyColour": ["COLOUR_UNSPECIFIED", "COLOUR_RED", "COLOUR_MINUS", 77], "byBool": {"false": 2, "true": 1},
-        "toInner": {"a": {"bigNumber": 0, "maybe": "x"}}, "None": 2, "stringValue": "", "manyString": [], "byString": {},
-    }  # fmt: skip
+        "int64Value": -(2**63),
+        "uint64Value": 2**64 - 1,
+        "int32Value": 7,
+        "doubleValue": 0.1,
+        "bytesValue": "//4=",
+        "digits": "0xfffe",
+        "manyDigits": ["0x", "0x01"],
+        "maybeBool": False,
+        "oneNumber": 5,
+        "class": 0,
+        "from": 1,
+        "manyColour": ["COLOUR_UNSPECIFIED", "COLOUR_RED", "COLOUR_MINUS", 77],
+        "byBool": {"false": 2, "true": 1},
+        "toInner": {"a": {"bigNumber": 0, "maybe": "x"}},
+        "None": 2,
+        "stringValue": "",
+        "manyString": [],
+        "byString": {},
+    }
     assert {name: got[name] for name in wanted} == wanted
     assert list(got["byInt64"]) == ["9", "10"]
     assert "maybeInt32" not in got
@@ -102,16 +132,28 @@ def test_every_kind_of_field_by_hand():
     assert json.loads(encode_json(as_strings))["manyDouble"] == [None]
 
 
-@pytest.mark.parametrize(("stream", "message", "data"), [
-    ("block_updates", block_pb2.BlockUpdate(height=0, hash=b"\0\xab"), {"height": 0, "hash": "0x00ab"}),
-    ("metrics", metrics_pb2.MetricsUpdate(tps=math.inf, fees=2**60),
-     {"tps": None, "fees": 2**60, "latencyMs": None, "peers": None, "blockHeight": None, "issuance": None}),
-    ("network", network_pb2.NetworkUpdate(peers=0, bandwidth={"inbound": 1.5}),
-     {"peers": 0, "bandwidth": {"inbound": 1.5}}),
-    ("trading", trading_pb2.TradingUpdate(last_price=0),
-     {"orders": [], "executions": [], "volume24h": None, "lastPrice": 0}),
-    ("energy", energy_pb2.EnergyUpdate(), {}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("stream", "message", "data"),
+    [
+        ("block_updates", block_pb2.BlockUpdate(height=0, hash=b"\0\xab"), {"height": 0, "hash": "0x00ab"}),
+        (
+            "metrics",
+            metrics_pb2.MetricsUpdate(tps=math.inf, fees=2**60),
+            {"tps": None, "fees": 2**60, "latencyMs": None, "peers": None, "blockHeight": None, "issuance": None},
+        ),
+        (
+            "network",
+            network_pb2.NetworkUpdate(peers=0, bandwidth={"inbound": 1.5}),
+            {"peers": 0, "bandwidth": {"inbound": 1.5}},
+        ),
+        (
+            "trading",
+            trading_pb2.TradingUpdate(last_price=0),
+            {"orders": [], "executions": [], "volume24h": None, "lastPrice": 0},
+        ),
+        ("energy", energy_pb2.EnergyUpdate(), {}),
+    ],
+)
 def test_streams_as_the_protocol_has_them(stream, message, data):
     assert json.loads(encode_json(Catalogue().get(stream).numbers(message))) == data
 

@@ -56,13 +56,16 @@ def test_a_frame_that_stands_in_names_the_range():
     assert frame["data"] == {"hash": "0xab"}
 
 
-@pytest.mark.parametrize(("form", "data"), [
-    (Form(), {"height": BIG, "hash": "0xab", "tx_count": 3}),
-    (Form(Format.JSON_INT64_STRING), {"height": str(BIG), "hash": "0xab", "tx_count": 3}),
-    (Form(fields=("tx_count", "none")), {"tx_count": 3}),
-    (Form(Format.JSON_INT64_STRING, ("height",)), {"height": str(BIG)}),
-    (Form(fields=("none",)), {}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("form", "data"),
+    [
+        (Form(), {"height": BIG, "hash": "0xab", "tx_count": 3}),
+        (Form(Format.JSON_INT64_STRING), {"height": str(BIG), "hash": "0xab", "tx_count": 3}),
+        (Form(fields=("tx_count", "none")), {"tx_count": 3}),
+        (Form(Format.JSON_INT64_STRING, ("height",)), {"height": str(BIG)}),
+        (Form(fields=("none",)), {}),
+    ],
+)
 def test_forms(form, data):
     assert json.loads(text_of(block(), form))["data"] == data
 
@@ -107,15 +110,18 @@ def test_custom_values_are_as_the_publisher_wrote_them():
     assert update.data() == json.loads(written)
     assert json.loads(text_of(update, Form(fields=("n",))))["data"] == {"n": 123456789012345678901234567890}
     assert json.loads(text_of(update, Form(Format.JSON_INT64_STRING)))["data"] == {
-        "a": 1.0, "n": "123456789012345678901234567890", "a b": [],
-    }  # fmt: skip
+        "a": 1.0,
+        "n": "123456789012345678901234567890",
+        "a b": [],
+    }
 
 
 def test_integers_that_a_double_cannot_hold_become_strings_wherever_they_stand():
     value = {"a": [2**53, -(2**53), 2**53 - 1, 1 - 2**53, True, 1.5, None, "x"], "b": {"c": 2**64}}
     assert long_integers_as_strings(value) == {
-        "a": [str(2**53), str(-(2**53)), 2**53 - 1, 1 - 2**53, True, 1.5, None, "x"], "b": {"c": str(2**64)},
-    }  # fmt: skip
+        "a": [str(2**53), str(-(2**53)), 2**53 - 1, 1 - 2**53, True, 1.5, None, "x"],
+        "b": {"c": str(2**64)},
+    }
 
 
 def test_a_filter_is_evaluated_once():
@@ -135,8 +141,16 @@ def test_outcomes_of_filters_are_bounded_and_right():
         assert [number for number, where in enumerate(filters) if update.selected(where)] == [3]
 
 
-@pytest.mark.parametrize(("number", "written"), [
-    (0, "00"), (1, "01"), (127, "7f"), (128, "8001"), (300, "ac02"), (2**64 - 1, "ffffffffffffffffff01"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("number", "written"),
+    [
+        (0, "00"),
+        (1, "01"),
+        (127, "7f"),
+        (128, "8001"),
+        (300, "ac02"),
+        (2**64 - 1, "ffffffffffffffffff01"),
+    ],
+)
 def test_varints(number, written):
     assert varint(number).hex() == written

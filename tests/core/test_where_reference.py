@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from bridge.core import update as update_module
 from bridge.core.errors import RequestError
+from bridge.core.streams import custom_stream
 from bridge.core.update import Update
 from bridge.core.where import IN_LIMIT, Where, parse_where
 from tests.core.v1_clients import JsonClient, ProtoClient, V1Client
-from tests.core.world import World, custom_stream
+from tests.core.world import World
 
 TERMS = 16
 

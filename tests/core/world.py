@@ -12,7 +12,7 @@ from bridge.core.hub import Hub
 from bridge.core.limits import Limits
 from bridge.core.origin import Origin
 from bridge.core.session import Effect, Send, Session, Shut
-from bridge.core.streams import Catalogue, Stream, custom_stream
+from bridge.core.streams import Catalogue, Stream
 from bridge.core.update import Format, Update
 from generated.theblock.state.v1 import account_pb2, block_pb2, metrics_pb2, update_pb2
 from tests.oracle import Oracle
@@ -47,8 +47,14 @@ class World:
         self.scheduled = 0
         self.reminders: list[int] = []  # times at which the hub asked to be run
         self.oracle = Oracle()
-        self.hub = Hub(CATALOGUE, clock_ms=lambda: self.now_ms, schedule=self._schedule, remind=self._remind,
-                       limits=limits, slice_writes=slice_writes)  # fmt: skip
+        self.hub = Hub(
+            CATALOGUE,
+            clock_ms=lambda: self.now_ms,
+            schedule=self._schedule,
+            remind=self._remind,
+            limits=limits,
+            slice_writes=slice_writes,
+        )
         numbers = itertools.count(1)
         self.origin = Origin(self.hub, new_epoch=lambda: f"e{next(numbers)}")
         self.oracle.began(self.origin.epoch)
@@ -87,8 +93,14 @@ class World:
 
     def note(self, update: Update, data: dict[str, Any]) -> Update:
         """Write into the publisher's log what we meant to publish."""
-        line = {"type": update.stream.type, "stream": update.stream.name, "epoch": update.epoch, "seq": update.seq,
-                "time": update.time_ms, "data": data}  # fmt: skip
+        line = {
+            "type": update.stream.type,
+            "stream": update.stream.name,
+            "epoch": update.epoch,
+            "seq": update.seq,
+            "time": update.time_ms,
+            "data": data,
+        }
         if update.key:
             line |= {"key": update.key, "prev": update.prev}
         self.oracle.published(line)
@@ -117,9 +129,14 @@ class Client:
     """A client with a session, on a socket that may be full."""
 
     def __init__(
-        self, world: World, name: str, *, limits: Limits | None = None, format_: Format = Format.JSON,
+        self,
+        world: World,
+        name: str,
+        *,
+        limits: Limits | None = None,
+        format_: Format = Format.JSON,
         capacity: int | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.hub = world.hub
         self.capacity = capacity  # frames that its socket takes; None: any number
         self.waiting = 0
@@ -198,8 +215,15 @@ def metrics_data(tps: float) -> dict[str, Any]:
     return {"tps": tps, **unset}
 
 
-def elsewhere(world: World, stream: Stream, seq: int, payload: Any, data: dict[str, Any], *, key: str = "",
-              prev: int = 0) -> Update:  # fmt: skip
+def good(world: World) -> None:
+    """Check that every client got what it should."""
+    verdict = world.oracle.verdict()
+    assert verdict.ok, verdict
+
+
+def elsewhere(
+    world: World, stream: Stream, seq: int, payload: Any, data: dict[str, Any], *, key: str = "", prev: int = 0
+) -> Update:
     """Make an update as the state service does, with its own position, and note it as published."""
     history = world.hub.histories[stream.name]
     message = update_pb2.Update(
@@ -208,6 +232,3 @@ def elsewhere(world: World, stream: Stream, seq: int, payload: Any, data: dict[s
     getattr(message, stream.field).CopyFrom(payload)
     raw = message.SerializeToString()
     return world.note(Update(stream, history.epoch, seq, world.now_ms, raw, key, prev), data)
-
-
-__all__ = ["CATALOGUE", "NOW_MS", "Client", "World", "custom_stream", "elsewhere", "metrics_data", "texts"]

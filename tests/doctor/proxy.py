@@ -45,7 +45,7 @@ class Proxy:
         answer: returns what it answers itself to the head of a request, HANG, or None: the request is passed on.
         request: changes the head of a request that is passed on.
         response: changes the head of the response to it.
-        hold: whether nothing that follows the head of a response is passed on.
+        hold: whether frames of WebSockets are held back.
         idle_seconds: quiet from the server after which a connection is cut.
     """
 
@@ -74,7 +74,7 @@ class Proxy:
         try:
             server_writer.write(self.request(head))
             writer.write(self.response(await server_reader.readuntil(HEAD_END)))
-            if self.hold:
+            if self.hold and b"\r\nUpgrade:" in head:
                 await server_reader.read()
             else:
                 await pump(server_reader, writer, self.idle_seconds)

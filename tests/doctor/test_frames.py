@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from bridge.doctor import frames
+from bridge.doctor import Targets, frames
 from bridge.settings import WebSocketSettings
 from generated.theblock.state.v1 import metrics_pb2
 from tests.doctor.proxy import Proxy, listening
-from tests.doctor.rig import SHORT_SECONDS, at, look, running, sidecar
-from tests.edges.rig import Options, Rig, serving
+from tests.doctor.rig import SHORT_SECONDS, at, look, sidecar
+from tests.edges.rig import Options, Rig, serving, until
 
 HOUR_MS = 3_600_000
 QUICK = WebSocketSettings(ping_interval_seconds=0.2)
@@ -40,11 +40,10 @@ async def test_clocks_that_differ(ahead_ms, words):
 
 
 async def test_a_ping_that_is_not_answered():
-    def pongless(head: bytes) -> bytes:
-        return head
-
-    async with sidecar() as port, listening(Proxy(port, response=pongless, idle_seconds=0).serve) as proxy:
-        assert (await asked(proxy, "clock")).finding is frames.NO_FRAMES
+    async with sidecar() as port, listening(Proxy(port, hold=True).serve) as proxy:
+        found = await asked(proxy, "clock", answer_seconds=1.0)
+    assert found.finding is frames.NO_FRAMES
+    assert "without buffering" in found.do
 
 
 async def test_updates_that_are_on_time():
@@ -84,31 +83,36 @@ async def test_updates_whose_times_are_wrong(late_ms, finding):
     assert "3600." in found.says or "3599." in found.says
 
 
+async def watched(port: int, seconds: float | None):
+    """Watch a quiet connection, with nothing else going on."""
+    return await frames.check_idle(Targets(url=at(port), idle_seconds=seconds))
+
+
 async def test_a_proxy_that_cuts_quiet_connections():
     async with sidecar() as port, listening(Proxy(port, idle_seconds=SHORT_SECONDS).serve) as proxy:
-        found = await asked(proxy, "idle", idle_seconds=20)
+        found = await watched(proxy, 20)
     assert found.finding is frames.CUT
     assert "pings it only after 25 s" in found.says
     assert "proxy_read_timeout" in found.do
 
 
 async def test_a_quiet_connection_that_pings_keep_open():
-    async with sidecar(websocket=QUICK) as port:
-        assert (await asked(port, "idle", idle_seconds=1.0)).finding is frames.LIVED
+    async with sidecar(websocket=QUICK) as port, listening(Proxy(port, idle_seconds=1.0).serve) as proxy:
+        assert (await watched(proxy, 1.5)).finding is frames.LIVED
 
 
 async def test_a_quiet_connection_that_is_not_watched_for_long_enough():
     async with sidecar() as port:
-        found = await asked(port, "idle", idle_seconds=0.1)
+        found = await watched(port, 0.1)
     assert found.finding is frames.TOO_SHORT
     assert "more than 25" in found.do
 
 
 async def test_a_sidecar_that_ends_meanwhile():
-    async with running(None) as (port, process):
-        watching = asyncio.create_task(asked(port, "idle", idle_seconds=20))
-        await asyncio.sleep(SHORT_SECONDS)
-        await process.stop()
+    async with serving() as rig:
+        watching = asyncio.create_task(watched(rig.port, 20))
+        await until(lambda: rig.edge.wires, "it is watched")
+        await rig.edge.drain(5)
         found = await watching
     assert found.finding is frames.CLOSED
     assert "code 1012" in found.says
@@ -116,4 +120,4 @@ async def test_a_sidecar_that_ends_meanwhile():
 
 async def test_nothing_is_watched_without_a_time():
     async with sidecar() as port:
-        assert (await asked(port, "idle", answer_seconds=1.0)).finding is frames.NOT_WATCHED
+        assert (await watched(port, None)).finding is frames.NOT_WATCHED

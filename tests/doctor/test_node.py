@@ -7,11 +7,11 @@ from contextlib import ExitStack
 import pytest
 from aiohttp import web
 
-from bridge.doctor import Status, Targets, examine, node
+from bridge.doctor import Status, node
 from bridge.doctor.ask import fetch
 from bridge.doctor.targets import ANSWER_SECONDS
 from tests.doctor.proxy import chatty, curt, listening, silent, web_server
-from tests.doctor.rig import SHORT_SECONDS, at, free_port, look, node_at, sidecar
+from tests.doctor.rig import SHORT_SECONDS, at, free_port, look, node_at, report_on, sidecar
 from tests.standin.chain import Chain
 from tests.standin.node import StandinNode
 from tests.standin.telemetry import metrics_text
@@ -31,10 +31,15 @@ async def asked(port: int, name: str = "node", seconds: float = ANSWER_SECONDS, 
 
 async def test_a_node_that_is_well_is_asked_little():
     async with StandinNode(chain_of(130)) as standin:
-        found = {check.name: result async for check, result in examine(Targets(node=node_at(standin.port)))}
+        found = await report_on(node=node_at(standin.port))
         assert standin.requests.total == 6
         assert not standin.requests.by_method["light.latest_header"]
-    expected = {"node": node.ANSWERS, "chain": node.HAS_BLOCKS, "telemetry": node.TELEMETRY, "methods": node.ALL_METHODS}
+    expected = {
+        "node": node.ANSWERS,
+        "chain": node.HAS_BLOCKS,
+        "telemetry": node.TELEMETRY,
+        "methods": node.ALL_METHODS,
+    }
     assert {name: found[name].finding for name in expected} == expected
     assert f"127.0.0.1:{standin.port}" in found["node"].says
     assert all(result.finding.status in (Status.OK, Status.SKIP) for result in found.values())
@@ -147,10 +152,9 @@ async def test_a_node_without_the_method_for_blocks():
 
 async def test_an_empty_chain_is_worth_a_warning_only():
     async with StandinNode() as standin:
-        found = [result async for _, result in examine(Targets(node=node_at(standin.port)))]
-    statuses = {result.finding.status for result in found}
-    assert node.EMPTY in [result.finding for result in found]
-    assert Status.FAIL not in statuses
+        found = await report_on(node=node_at(standin.port))
+    assert found["chain"].finding is node.EMPTY
+    assert Status.FAIL not in {result.finding.status for result in found.values()}
 
 
 async def test_a_node_without_telemetry():

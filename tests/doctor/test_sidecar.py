@@ -11,7 +11,7 @@ from bridge.settings import Address
 from tests import state_service
 from tests.doctor import rig
 from tests.doctor.proxy import HANG, Proxy, chatty, curt, listening, response, silent, web_server
-from tests.doctor.rig import SHORT_SECONDS, at, free_port, look, running
+from tests.doctor.rig import SHORT_SECONDS, at, free_port, look, report_on, running
 
 NOWHERE = Address("127.0.0.1", 9)
 """The discard port, where nobody listens."""
@@ -133,9 +133,9 @@ async def test_a_sidecar_that_stops_answering_meanwhile():
         return HANG if len(seen) > 1 else None
 
     async with rig.sidecar() as port, listening(Proxy(port, answer).serve) as proxy:
-        assert (await asked(proxy, "dashboard")).finding is sidecar.SLOW
-        seen.clear()
-        assert (await asked(proxy, "upstream", answer_seconds=1.0)).finding is sidecar.LOST
+        report = await report_on(url=at(proxy), answer_seconds=2.0)
+    assert report["upstream"].finding is sidecar.LOST
+    assert report["dashboard"].finding is sidecar.SLOW
 
 
 @pytest.mark.parametrize("refusal", ["431 Request Header Fields Too Large", "400 Bad Request", ""])

@@ -5,7 +5,7 @@ import pytest
 from bridge.doctor import websocket
 from bridge.settings import WebSocketSettings
 from tests.doctor.proxy import Proxy, listening, response, without
-from tests.doctor.rig import SHORT_SECONDS, at, hold_open, look, sidecar
+from tests.doctor.rig import at, hold_open, look, sidecar
 
 ORIGIN = "https://dashboard.example.org"
 
@@ -126,12 +126,6 @@ async def test_a_proxy_that_refuses_subprotocols():
 
 
 async def test_a_proxy_that_holds_frames_back():
-    async def serve(reader, writer) -> None:
-        await Proxy(port, hold=holds).serve(reader, writer)
-
-    async with sidecar() as port, listening(serve) as proxy:
-        holds = False
-        assert (await asked(proxy, "dialects")).finding is websocket.SPOKEN
-        holds = True
-        found = await look("dialects", url=at(proxy), answer_seconds=2 * SHORT_SECONDS)
+    async with sidecar() as port, listening(Proxy(port, hold=True).serve) as proxy:
+        found = await asked(proxy, "dialects", answer_seconds=2.0)
     assert found.finding is websocket.NOT_WELCOMED

@@ -16,7 +16,7 @@ from bridge import __version__
 from bridge.cli import COMMANDS, PROG
 from tests.system.processes import ANY, Running, bridge, run, started, wait_for
 
-NAMES = [*(command.name for command in COMMANDS), "watch", "publish", "record", "streams", "version"]
+NAMES = [*(command.name for command in COMMANDS), "watch", "publish", "record", "streams", "doctor", "version"]
 NOWHERE = "127.0.0.1:9"
 """The discard port, where nobody listens."""
 

@@ -113,7 +113,8 @@ def test_the_addresses_are_those_that_are_listened_on_by_default():
 
 def test_the_table_of_commands_is_complete():
     shown = dict(re.findall(r"^\| `([a-z-]+)` \| (.+) \|$", README, re.MULTILINE))
-    assert list(shown) == [*(command.name for command in COMMANDS), "watch", "publish", "record", "streams", "version"]
+    clients = ["watch", "publish", "record", "streams", "doctor", "version"]
+    assert list(shown) == [*(command.name for command in COMMANDS), *clients]
     told = run("--help", COLUMNS="300").stdout
     for name, summary in shown.items():
         assert re.search(rf"^    {name}\s+{re.escape(summary)}$", told, re.MULTILINE), name

@@ -160,7 +160,9 @@ class Blocks:
     async def _read_page(self, began: float) -> None:
         ask = self._follower.ask()
         asked_at = self._monotonic()
-        result = await self._client.ask("light.headers", {"start": ask.start, "limit": ask.limit})
+        params: dict[str, object] = {"start": ask.start, "limit": ask.limit}
+        # At the newest block the next page is asked for after an interval: people wait for what it brings.
+        result = await self._client.ask("light.headers", params, first=self._follower.caught_up)
         blocks = read_headers(ask, result)
         phase = self._follower.phase
         recent = self._follower.caught_up and asked_at - self._caught_up_at <= self._patience

@@ -24,14 +24,15 @@ from bridge.sources.node.settings import NodeSettings
 
 T = TypeVar("T")
 
-REQUESTS_PER_SECOND = 7.0
-"""Of all kinds together; with BURST at most 9 within a second: less than a tenth of what the node allows."""
+REQUESTS_PER_SECOND = 6.0
+"""Of all kinds together; with BURST, and polls that come first, at most 9 within a second: less than a tenth of what
+the node allows."""
 
 BURST = 2
 PASSED_PER_SECOND = 2.0
 """Of what is passed on for others, so that it never delays the source's own calls."""
 
-PASSED_BURST = 4
+PASSED_BURST = 3
 PASSED_WAITING = 64
 """How many calls for others may wait for their turn."""
 
@@ -169,12 +170,13 @@ class NodeClient:
 
     # ------------------------------------------------------------------ JSON-RPC
 
-    async def ask(self, method: str, params: dict[str, object]) -> bytes:
+    async def ask(self, method: str, params: dict[str, object], *, first: bool = False) -> bytes:
         """Call a method of the node for the source itself.
 
         Args:
             method: name; one call of each is in flight, more wait.
             params: by name.
+            first: do not wait for its turn; the caller keeps an interval of its own, and the others make room.
 
         Returns:
             The result, JSON.
@@ -186,10 +188,9 @@ class NodeClient:
             NodeSilent: no answer in time.
             NodeUnusable: the answer cannot be used.
         """
-        if method == NEVER_CALLED:
-            raise NodeUnusable(f"{NEVER_CALLED} is never called, since a node with an empty chain dies of it")
+        refuse_deadly(method)
         async with self._methods[method]:
-            await self._take_turn(method)
+            await self._take_turn(method, first=first)
             return await self._in_time(method, self._post(method, params))
 
     async def call(self, method: str, params: dict[str, object]) -> bytes:
@@ -205,6 +206,7 @@ class NodeClient:
         Raises:
             UpstreamError: as of `ask`; and where its turn did not come in time.
         """
+        refuse_deadly(method)
         if self._waiting >= PASSED_WAITING:
             raise NodeSilent(f"{self._waiting} calls wait for the node already, and no more may")
         self._waiting += 1
@@ -289,10 +291,12 @@ class NodeClient:
 
     # ------------------------------------------------------------------ limits, deadlines and bans
 
-    async def _take_turn(self, what: str) -> None:
+    async def _take_turn(self, what: str, *, first: bool = False) -> None:
         self._check_ban(what)
-        await asyncio.sleep(self._bucket.take(self._monotonic()))
-        self._check_ban(what)
+        wait = self._bucket.take(self._monotonic())
+        if not first:
+            await asyncio.sleep(wait)
+            self._check_ban(what)
 
     def _check_ban(self, what: str) -> None:
         now = self._monotonic()
@@ -338,6 +342,16 @@ class NodeClient:
         if self._session is None:
             raise NodeUnreachable(f"The node at {self.node} is not asked now: the source is not running")
         return self._session
+
+
+def refuse_deadly(method: str) -> None:
+    """Refuse the method that may kill the node.
+
+    Raises:
+        NodeUnusable: it is that one.
+    """
+    if method == NEVER_CALLED:
+        raise NodeUnusable(f"{NEVER_CALLED} is never called, since a node with an empty chain dies of it")
 
 
 def _is_energy(method: str) -> bool:

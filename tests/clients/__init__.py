@@ -1,0 +1,1 @@
+"""The clients in docs/clients, built and run against real processes."""

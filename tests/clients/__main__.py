@@ -1,0 +1,5 @@
+"""`python -m tests.clients [NAME...]`."""
+
+from tests.clients.run import main
+
+raise SystemExit(main())
