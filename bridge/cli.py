@@ -241,7 +241,7 @@ def _add_client(commands: Any, name: str, summary: str, example: str) -> argpars
 
     def start(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         if rest:
-            raise SettingsError(unexpected(rest, re.findall("--[a-z-]+", parser.format_usage())))
+            raise SettingsError(unexpected(rest, re.findall("--[a-z0-9-]+", parser.format_usage())))
         return _run_client(name, {key: value for key, value in vars(arguments).items() if key != "start"})
 
     parser.set_defaults(start=start)
@@ -260,6 +260,9 @@ def _add_clients(commands: Any) -> None:
     _add_option(begin, "--since", POSITION, "begin after that update of the stream")
     _add_option(begin, "--last", COUNT, "begin with that many of the newest updates of each stream")
     _add_option(parser, "--count", COUNT, "stop after that many updates")
+    parser.add_argument("--key", metavar="KEY", help="key of the values to watch; default: every key")
+    parser.add_argument("--format", choices=("json", "proto"), default="json", help="format of the frames")
+    parser.add_argument("--int64", action="store_true", help="have 64-bit integers as strings")
 
     example = """publish --stream weather --type weather_update --data '{"celsius": 21}'"""
     parser = _add_client(commands, "publish", "publish updates on a state service that has ingest on", example)
@@ -311,7 +314,7 @@ def _add_doctor(commands: Any) -> None:
 
         off = {name for name in ("node_url", "upstream") if getattr(arguments, name, None) == OFF}
         asked = [given for given in given_flags(arguments, flags) if given.name not in off]
-        wrong = unexpected(rest, re.findall("--[a-z-]+", parser.format_usage()))
+        wrong = unexpected(rest, re.findall("--[a-z0-9-]+", parser.format_usage()))
         settings = build(UpSettings, resolve(UpSettings, os.environ, arguments.config, [*wrong, *asked]))
         targets = Targets.of(settings, off, arguments.url, arguments.origin, arguments.proxy_idle_seconds)
         return asyncio.run(doctor(targets, as_json=arguments.json, show=lambda line: print(line, flush=True)))

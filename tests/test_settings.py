@@ -188,8 +188,10 @@ def test_every_error_is_told_at_once_with_what_is_allowed_and_where_it_came_from
         f"{config}: table [loog] is unknown; did you mean log?",
         "log_format = 'xml' from THEBLOCK_BRIDGE_LOG_FORMAT must be one of text, json",
         "environment variable THEBLOCK_BRIDGE_LISTN is unknown; did you mean THEBLOCK_BRIDGE_LISTEN?",
-        f"listen = ':5000' from --listen must be {SETTINGS['listen'].allowed} "
-        + "(it has no host: write 127.0.0.1 for this machine only, 0.0.0.0 for every IPv4 interface)",
+        (
+            f"listen = ':5000' from --listen must be {SETTINGS['listen'].allowed} "
+            "(it has no host: write 127.0.0.1 for this machine only, 0.0.0.0 for every IPv4 interface)"
+        ),
         "ingest = 'maybe' from --ingest must be true or false",
     ]
 
@@ -256,8 +258,10 @@ def test_only_up_may_do_without_grpc():
     environment = {"THEBLOCK_BRIDGE_GRPC_LISTEN": "off"}
     assert load(UpSettings, environment).state.grpc_listen is None
     assert errors_of(StateSettings, environment) == [
-        "grpc_listen is off (THEBLOCK_BRIDGE_GRPC_LISTEN), but the state command serves nothing else: "
-        + "it must be an address"
+        (
+            "grpc_listen is off (THEBLOCK_BRIDGE_GRPC_LISTEN), but the state command serves nothing else: "
+            "it must be an address"
+        )
     ]
 
 
@@ -384,7 +388,7 @@ def test_a_url_is_read(value):
     ["127.0.0.1:3030", "ftp://host", "http://", "http://host:0", "http://host:99999", "http://ho st", "http://h\tx", 3],
 )
 def test_other_values_are_no_urls(value):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=".*"):
         url("http", "https").read(value)
 
 

@@ -118,7 +118,8 @@ class Reader:
             values = list(history.base.values())
             bases = [update for update in values if update.seq >= missed.first][-STAND_IN_LIMIT:] or values[-1:]
         frames = self.events.gap(cursor, missed)
-        frames += [history.frame(update, form._replace(snapshot=True)) for update in bases[:-1]]
+        wanted = [update for update in bases[:-1] if cursor.spec.matches(update)]
+        frames += [history.frame(update, form._replace(snapshot=True)) for update in wanted]
         frames += [update.standing_in(form, missed) for update in bases[-1:]]
         return frames
 

@@ -68,22 +68,31 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 break
-            with self._lock:
-                refusing = self._refusing or self._closing
-                self.refused += refusing
-            if refusing:
+            pair = self._connect(client)
+            if pair is None:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
                 client.close()
                 continue
-            pair = client, socket.create_connection(self._target)
-            with self._lock:
-                self._pairs.add(pair)
             for pump in (self._pass_requests, self._pass_responses):
                 thread = threading.Thread(target=pump, args=(pair,))
                 thread.start()
                 threads.append(thread)
         for thread in threads:
             thread.join()
+
+    def _connect(self, client: socket.socket) -> tuple[socket.socket, socket.socket] | None:
+        """Connect a client to the server; None if it is to be turned away."""
+        try:
+            server = socket.create_connection(self._target)
+        except OSError:
+            return None
+        with self._lock:
+            if self._refusing or self._closing:
+                self.refused += 1
+                server.close()
+                return None
+            self._pairs.add((client, server))
+        return client, server
 
     def _pass_requests(self, pair: tuple[socket.socket, socket.socket]) -> None:
         client, server = pair

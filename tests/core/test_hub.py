@@ -316,6 +316,22 @@ def test_behind_a_gap_every_key_that_changed_is_stood_in_for():
     good(world)
 
 
+def test_what_stands_in_is_selected_too_but_for_the_one_that_names_the_range():
+    world = World(limits=HistoryLimits(count=1))
+    client = world.client()
+    client.subscribe({"stream": "account", "where": {"nonce": 1}})
+    world.run()
+    world.hub.block(client.reader)
+    for key, nonce in (("a", 1), ("b", 2), ("c", 1), ("d", 2), ("e", 1)):
+        world.account(key, nonce)
+    client.drain()
+    world.run()
+    assert client.snapshots == [("account", 1), ("account", 3), ("account", 4)]
+    assert client.frames[-2]["missed"] == {"from": 1, "to": 4}
+    assert client.updates == [("account", 5)]
+    good(world)
+
+
 def test_a_gap_without_values_is_still_told():
     world = World()
     (client,) = live(world, "block_updates")

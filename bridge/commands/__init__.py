@@ -1,0 +1,8 @@
+"""The commands that talk to a running bridge: watch, publish, record, streams."""
+
+from bridge.commands.publish import publish
+from bridge.commands.record import record
+from bridge.commands.streams import streams
+from bridge.commands.watch import watch
+
+__all__ = ["publish", "record", "streams", "watch"]
