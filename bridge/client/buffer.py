@@ -10,8 +10,8 @@ from bridge.client.events import Event, Updated
 EVENT_BYTES = 1000
 """What an event is taken to cost beside its frame; a decoded frame costs a few times its size."""
 
-OVERDRAFT = 16
-"""How many times its limit the buffer may hold while an answer is awaited that comes behind updates."""
+OVERDRAFT_BYTES = 16 << 20
+"""How much more the buffer may hold while an answer is awaited: it comes behind what is under way, in the kernel too."""
 
 
 class Buffer:
@@ -34,7 +34,7 @@ class Buffer:
     @property
     def full(self) -> bool:
         """Whether it takes no more for now."""
-        return self._bytes >= self._limit_bytes * (OVERDRAFT if self._lent else 1)
+        return self._bytes >= self._limit_bytes + (OVERDRAFT_BYTES if self._lent else 0)
 
     def push(self, event: Event) -> None:
         """Add an event; await `room` before the next frame is read."""

@@ -23,7 +23,7 @@ ROUND_UPDATES = 60
 LIFE_BYTES = 2500
 """How many bytes of the server a connection lives for at most."""
 
-RUN_SECONDS = 60.0
+RUN_SECONDS = 30.0
 
 
 class Client:

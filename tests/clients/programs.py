@@ -83,9 +83,8 @@ def install_packages(folder: Path) -> None:
     try:
         run(folder, str(NODE), str(NPM), "ci", "--ignore-scripts", "--no-audit", "--no-fund")
     except BuildError as error:
-        raise BuildError(
-            f"npm could not install the packages of {folder.name}; is its registry there? {error}"
-        ) from None
+        sentence = f"npm could not install the packages of {folder.name}; can its registry be reached?"
+        raise BuildError(f"{sentence} {error}") from None
     mark.write_text(wanted)
 
 
@@ -108,16 +107,17 @@ def build_java(folder: Path) -> None:
     run(folder, "mvn", "--batch-mode", "--quiet", "package")
 
 
+JAVA = ("java", "-jar", "target/theblock-client.jar")
+
 PROGRAMS = (
+    Program("rust", "rust", "grpc", ("target/debug/theblock-client",), build_rust, ("cargo",)),
+    Program("go-grpc", "go", "grpc", ("target/grpc",), build_go, ("go",)),
+    Program("java", "java", "grpc", JAVA, build_java, ("javac", "mvn")),
     Program("node", "node", "grpc", (str(NODE), "client.js"), install_packages),
     Program("typescript", "typescript", "websocket", (str(NODE), "client.ts"), build_typescript),
-    Program("rust", "rust", "grpc", ("target/debug/theblock-client",), build_rust, ("cargo",)),
-    Program(
-        "java", "java", "grpc", ("java", "-jar", "target/theblock-client.jar"), build_java, ("java", "javac", "mvn")
-    ),
-    Program("go-grpc", "go", "grpc", ("target/grpc",), build_go, ("go",)),
     Program("go-websocket", "go", "websocket", ("target/websocket",), build_go, ("go",)),
 )
+"""All of them; those that take longest to build come first."""
 
 
 def cache() -> Path:

@@ -5,7 +5,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from tests.clients.checks import CHECKS, Bench
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if program.missing:
             print(f"skipped {program.name}: not on this machine: {', '.join(program.missing)}", flush=True)
     with running() as world, ThreadPoolExecutor(BUILDS) as pool:
-        builds = [(program, pool.submit(timed_build, program)) for program in ready]
-        good = [report(program, build, world) for program, build in builds]
+        builds = {pool.submit(timed_build, program): program for program in ready}
+        good = [report(builds[build], build, world) for build in as_completed(builds)]
     print(f"{sum(good)} passed, {len(good) - sum(good)} failed, {len(programs) - len(ready)} skipped", file=sys.stderr)
     return 0 if all(good) else 1
