@@ -11,7 +11,7 @@ EVENT_BYTES = 1000
 """What an event is taken to cost beside its frame; a decoded frame costs a few times its size."""
 
 OVERDRAFT_BYTES = 16 << 20
-"""How much more the buffer may hold while an answer is awaited: it comes behind what is under way, in the kernel too."""
+"""How much more the buffer may hold while an answer is awaited, which comes behind what is under way."""
 
 
 class Buffer:

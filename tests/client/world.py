@@ -1,4 +1,4 @@
-"""A hub with a sidecar before it that can go away and come back on the same port, and clients that the oracle judges."""
+"""A hub with a sidecar before it that can go away and come back on the same port; clients that the oracle judges."""
 
 import asyncio
 import json
@@ -82,9 +82,7 @@ class World(Rig):
         update = self.origin.publish(message)
         data = {"address": address, "balance": str(balance), "nonce": 1, "height": balance}
         position = {"stream": "account", "epoch": update.epoch, "seq": update.seq, "time": update.time_ms}
-        self.oracle.published(
-            {"type": "account_update", "data": data, "key": address, "prev": update.prev} | position
-        )
+        self.oracle.published({"type": "account_update", "data": data, "key": address, "prev": update.prev} | position)
 
 
 @asynccontextmanager

@@ -51,7 +51,8 @@ class World:
 def numbered(stream: str, n: int, key: str) -> update_pb2.Update:
     """Return the n-th update of a stream."""
     if stream == BLOCKS:
-        return update_pb2.Update(stream=stream, block=block_pb2.BlockUpdate(height=n, hash=block_hash(n)))
+        block = block_pb2.BlockUpdate(height=n, hash=block_hash(n), tx_count=n % 3)
+        return update_pb2.Update(stream=stream, block=block)
     value = {"n": n, "text": "\N{LATIN SMALL LETTER E WITH ACUTE}" * (n % 40)}
     custom = update_pb2.CustomUpdate(type="tick", json=json.dumps(value, ensure_ascii=False).encode())
     return update_pb2.Update(stream=stream, key=key, custom=custom)

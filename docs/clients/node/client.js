@@ -53,9 +53,13 @@ async function list(client) {
     print({ stream, type, delivery: short(delivery), keyed, epoch, oldest: Number(oldest), newest: Number(newest) })
 }
 
+/** Returns a message without the members `_name` with which proto-loader marks the optional fields that are set. */
+const unmarked = (message) =>
+  JSON.parse(JSON.stringify(message, (name, value) => (name.startsWith("_") ? undefined : value)))
+
 function printUpdate(update, more = {}) {
   const { stream, epoch, key, data: kind } = update // `data` is the name of the member of the oneof that is set
-  const data = kind === "custom" ? JSON.parse(Buffer.from(update.custom.json, "base64")) : update[kind]
+  const data = kind === "custom" ? JSON.parse(Buffer.from(update.custom.json, "base64")) : unmarked(update[kind])
   print({ stream, epoch, seq: Number(update.seq), key: key || undefined, time_ms: Number(update.timeMs), ...more, data })
 }
 

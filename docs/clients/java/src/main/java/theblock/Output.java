@@ -1,6 +1,7 @@
 package theblock;
 
 import com.google.gson.Gson;
+import com.google.gson.GsonBuilder;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
@@ -14,7 +15,7 @@ import theblock.state.v1.UpdateOuterClass.Update;
 
 /** The lines that are printed, each a JSON object. */
 final class Output {
-  private static final Gson GSON = new Gson();
+  private static final Gson GSON = new GsonBuilder().disableHtmlEscaping().create();
 
   /** Prints an update; {@code snapshot} says that it repeats an earlier one. */
   static void printUpdate(Update update, boolean snapshot) {
