@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MODULES = sorted((ROOT / "bridge").rglob("*.py"))
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [page for page in (ROOT / "docs").rglob("*.md") if "node_modules" not in page.parts]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(PAGES)]
 
 LONGEST_MODULE_LINES = 500
 

@@ -8,7 +8,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 GLOSSARY = ROOT / "docs/glossary.md"
-DOCUMENTS = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").rglob("*.md") if path != GLOSSARY)]
+PAGES = [path for path in (ROOT / "docs").rglob("*.md") if path != GLOSSARY and "node_modules" not in path.parts]
+DOCUMENTS = [ROOT / "README.md", *sorted(PAGES)]
 
 NAMES_OF_OTHERS = ("Server-Sent Events", "Server-Sent Event", "event loop", "event loops", "message broker")
 """Phrases that hold a word of the last column and mean something else."""
