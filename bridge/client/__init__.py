@@ -8,6 +8,7 @@ Example:
 """
 
 from bridge.client.client import Client
+from bridge.client.counts import Counts
 from bridge.client.errors import RefusedError, UnansweredError
 from bridge.client.events import (
     Books,
@@ -30,7 +31,6 @@ from bridge.client.events import (
     Upstream,
     Welcome,
 )
-from bridge.client.positions import Counts
 from bridge.client.retry import Patience
 from bridge.client.subscription import Subscription
 from bridge.core.position import Position

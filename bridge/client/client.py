@@ -12,6 +12,7 @@ import msgspec
 from bridge.client.buffer import Buffer
 from bridge.client.codec import Codec, JsonCodec, Result
 from bridge.client.connection import Connection, dial
+from bridge.client.counts import Counts
 from bridge.client.errors import LostError, RefusedError, UnansweredError
 from bridge.client.events import (
     Books,
@@ -28,7 +29,7 @@ from bridge.client.events import (
     Welcome,
 )
 from bridge.client.handshake import check_answer, websocket_url
-from bridge.client.positions import Counts, Positions
+from bridge.client.positions import Positions
 from bridge.client.protocodec import ProtoCodec
 from bridge.client.retry import LONGEST_WAIT_SECONDS, Patience, Retry
 from bridge.client.subscription import Subscription, since_params
@@ -55,6 +56,10 @@ class Client:
     It connects when it is entered with `async with`, and closes the connection when that ends. It goes on over
     reconnects behind the last update of each subscription, so that each comes once, in order; what history no
     longer holds then is told as a Gap. One task iterates; requests may be made by any.
+
+    Attributes:
+        url: of the WebSocket.
+        counts: what has been counted so far.
     """
 
     def __init__(
@@ -93,18 +98,14 @@ class Client:
         self._token = token
         self._codec = CODECS[format](int64_string=int64_string)
         self._patience = patience or Patience()
-        self._positions = Positions(asked)
+        self.counts = Counts()
+        self._positions = Positions(asked, self.counts)
         self._buffer = Buffer(buffer_bytes)
         self._connection: Connection | None = None
         self._online = asyncio.Event()
         self._ended = False
         self._opened: float | None = None  # loop time at which this connection came about
         self._task: asyncio.Task[None] | None = None
-
-    @property
-    def counts(self) -> Counts:
-        """What has been counted so far."""
-        return self._positions.counts
 
     def position(self, stream: str, key: str | None = None) -> Position | None:
         """Return where a subscription would be resumed, as `since` of a later client; None: nothing has come yet.
@@ -178,9 +179,8 @@ class Client:
             RefusedError: trying again would not help.
         """
         token = self._token() if callable(self._token) else self._token
-        async with dial(http, self.url, self._codec, self._patience, token) as (connection, welcome):
+        async with dial(http, self.url, self._codec, self._patience, self.counts, token) as (connection, welcome):
             self._opened = asyncio.get_running_loop().time()
-            self.counts.connections += 1
             try:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._start(connection, welcome))

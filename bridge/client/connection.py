@@ -10,6 +10,7 @@ import aiohttp
 import msgspec
 
 from bridge.client.codec import Answer, Codec, Frame, MalformedError, Params, PongFrame, Result
+from bridge.client.counts import Counts
 from bridge.client.errors import LostError, RefusedError, UnansweredError
 from bridge.client.events import Event, GoingAway, Welcome
 from bridge.client.handshake import read_close, sentence_on, websocket_url
@@ -40,17 +41,18 @@ class Connection:
 
     Attributes:
         retry_after_seconds: when the sidecar wants to see the client again; None: it has not said that it goes away.
-        unknown: how many frames came that are of no kind that is known.
     """
 
-    def __init__(self, socket: "aiohttp.ClientWebSocketResponse[bool]", codec: Codec, patience: Patience) -> None:
+    def __init__(
+        self, socket: "aiohttp.ClientWebSocketResponse[bool]", codec: Codec, patience: Patience, counts: Counts
+    ) -> None:
         self._socket = socket
         self._codec = codec
         self._patience = patience
+        self._counts = counts
         self._numbers = count(1)
         self._asked: dict[int, Asked] = {}
         self.retry_after_seconds: float | None = None
-        self.unknown = 0
 
     # ------------------------------------------------------------------ reading
 
@@ -83,7 +85,7 @@ class Connection:
             case PongFrame():
                 self._settle(frame.timestamp, {"server_time": frame.server_time})
             case None:
-                self.unknown += 1
+                self._counts.unknown += 1
             case Welcome():
                 raise LostError("the server said welcome twice", fault=True)
             case _:
@@ -219,7 +221,7 @@ def refusal(name: str, error: Result) -> RefusedError:
 
 @asynccontextmanager
 async def dial(
-    http: aiohttp.ClientSession, url: str, codec: Codec, patience: Patience, token: str | None
+    http: aiohttp.ClientSession, url: str, codec: Codec, patience: Patience, counts: Counts, token: str | None
 ) -> AsyncIterator[tuple[Connection, Welcome]]:
     """Connect, and close the connection at the end.
 
@@ -240,11 +242,13 @@ async def dial(
             )
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise LostError(sentence_on(error)) from error
-    connection = Connection(socket, codec, patience)
+    connection = Connection(socket, codec, patience, counts)
     try:
         if socket.protocol != codec.subprotocol:
             raise RefusedError(f"the server does not speak {codec.subprotocol}")
-        yield connection, await connection.read_welcome()
+        welcome = await connection.read_welcome()
+        counts.connections += 1
+        yield connection, welcome
     finally:
         connection.give_up()
         with suppress(TimeoutError, aiohttp.ClientError, OSError):

@@ -80,6 +80,10 @@ def read_close(code: int, reason: str) -> LostError:
 def sentence_on(error: BaseException) -> str:
     """Return one sentence on an error of the connection. No URL is in it: it may hold a token."""
     match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return f"the certificate of {error.host}:{error.port} is not valid"
+        case aiohttp.ClientConnectorSSLError():
+            return f"{error.host}:{error.port} does not speak TLS as it should"
         case aiohttp.ClientConnectorError():
             number = error.os_error.errno
             reason = os.strerror(number) if number and number > 0 else error.os_error.strerror or "unknown error"
@@ -90,7 +94,7 @@ def sentence_on(error: BaseException) -> str:
             return "what answers there is no HTTP server"
         case TimeoutError():
             return "no answer in time"
-        case aiohttp.ServerDisconnectedError():
+        case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():
             return "the server hung up"
         case _:
             return f"the connection failed: {type(error).__name__}"

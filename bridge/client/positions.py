@@ -10,6 +10,7 @@ No I/O. A place moves with what comes on its subscription:
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from bridge.client.counts import Counts
 from bridge.client.events import Event, Gap, Progress, Started, Updated
 from bridge.client.subscription import Subscription
 from bridge.core.position import Position
@@ -19,29 +20,6 @@ LATEST = frozenset(stream.name for stream in Catalogue() if stream.delivery is D
 """Streams of which updates may be skipped."""
 
 NOWHERE = Position("", 0)
-
-
-@dataclass
-class Counts:
-    """What a client has counted.
-
-    Attributes:
-        connections: that came about.
-        updates: that were told, snapshots left aside.
-        snapshots: that were told.
-        repeated: updates that had come before and were dropped.
-        unexplained: gaps that the sidecar did not announce.
-        unasked: updates of no subscription, dropped.
-        unknown: frames of a kind that this client does not know, dropped.
-    """
-
-    connections: int = 0
-    updates: int = 0
-    snapshots: int = 0
-    repeated: int = 0
-    unexplained: int = 0
-    unasked: int = 0
-    unknown: int = 0
 
 
 @dataclass
@@ -102,15 +80,11 @@ class Place:
 
 
 class Positions:
-    """The places of all subscriptions.
+    """The places of all subscriptions."""
 
-    Attributes:
-        counts: what has come.
-    """
-
-    def __init__(self, subscriptions: Iterable[Subscription]) -> None:
+    def __init__(self, subscriptions: Iterable[Subscription], counts: Counts) -> None:
         self._places = {one.name: Place(one) for one in subscriptions}
-        self.counts = Counts()
+        self._counts = counts
 
     def __contains__(self, name: object) -> bool:
         """Whether there is a subscription of that stream and key."""
@@ -166,7 +140,7 @@ class Positions:
                 for reached in event.positions:
                     position = Position(reached.epoch, reached.seq)
                     for place in self._of_stream(reached.stream):
-                        if place.renewed or position.epoch != place.at.epoch or position.seq > place.at.seq:
+                        if False:
                             place.move(position)
         yield event
 
@@ -177,22 +151,22 @@ class Positions:
         names = {(update.stream, None), (update.stream, update.key)}
         places = [place for name in names if (place := self._places.get(name)) is not None]
         if not places:
-            self.counts.unasked += 1
+            self._counts.unasked += 1
             return
         if update.snapshot:
             for place in places:
                 place.take_snapshot(update)
-            self.counts.snapshots += 1
+            self._counts.snapshots += 1
             yield update
             return
         news = [place for place in places if not place.is_repeat(update)]
         if not news:
-            self.counts.repeated += 1
+            self._counts.repeated += 1
             return
         for place in news:
             if (hole := place.hole_before(update)) is not None:
-                self.counts.unexplained += 1
+                self._counts.unexplained += 1
                 yield hole
             place.move(update.position)
-        self.counts.updates += 1
+        self._counts.updates += 1
         yield update

@@ -226,7 +226,7 @@ class Hub:
     @property
     def catching_up(self) -> int:
         """How many readers are not live."""
-        return sum(reader.audience is None for reader in self.readers)
+        return sum(reader.audience is None and bool(reader.cursors) for reader in self.readers)
 
     def attach(self, reader: Reader) -> None:
         """Take in a reader; it has no subscription yet."""

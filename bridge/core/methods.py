@@ -29,6 +29,10 @@ RETRY_AFTER_MS: Final = 1000
 """When to ask again while the state service cannot be reached."""
 
 
+NEAR_NAMES: Final = 100
+"""How many names, the declared ones first, a name that nothing has declared is compared with: it takes 10 us each."""
+
+
 class Started(NamedTuple):
     """Where a subscription begins."""
 
@@ -177,7 +181,7 @@ class Methods:
         return row, self._reader.snapshots(cursor, self._limits.page) if wants_value else []
 
     def _nearest(self, name: str) -> str | None:
-        known = [history.name for history in self._hub.histories.values() if history.stream is not None]
+        known = [history.name for history in self._hub.histories.values() if history.stream is not None][:NEAR_NAMES]
         return next(iter(get_close_matches(name, known, 1)), None)
 
     @staticmethod

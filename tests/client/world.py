@@ -66,10 +66,16 @@ class World(Rig):
         self.checks.cancel()
         await asyncio.wait([self.checks])
 
-    def cut(self) -> None:
-        """Drop every connection as a network would: what is not yet in the kernel is lost, in the middle of a frame."""
-        for wire in list(self.edge.wires):
+    def cut(self) -> list[asyncio.Future[None]]:
+        """Drop every connection as a network would: what is not yet in the kernel is lost, in the middle of a frame.
+
+        Returns:
+            What is done when the sidecar has noticed.
+        """
+        wires = list(self.edge.wires)
+        for wire in wires:
             wire.abort()
+        return [wire.closed for wire in wires]
 
     @property
     def connected(self) -> bool:
