@@ -7,7 +7,6 @@ from types import TracebackType
 from typing import Final, Literal, NoReturn, Self, TypeVar
 
 import aiohttp
-import msgspec
 
 from bridge.client.buffer import Buffer
 from bridge.client.codec import Codec, JsonCodec, Result
@@ -19,34 +18,37 @@ from bridge.client.events import (
     Connected,
     Disconnected,
     Event,
-    Missed,
     Page,
     Pong,
     Postponed,
     Started,
     StreamInfo,
-    Updated,
     Welcome,
 )
 from bridge.client.handshake import check_answer, websocket_url
 from bridge.client.positions import Positions
 from bridge.client.protocodec import ProtoCodec
+from bridge.client.requests import (
+    HISTORY,
+    LIST,
+    STATS,
+    SUBSCRIBE,
+    UNSUBSCRIBE,
+    Rows,
+    read_books,
+    read_page,
+    read_rows,
+    read_streams,
+)
 from bridge.client.retry import LONGEST_WAIT_SECONDS, Patience, Retry
-from bridge.client.subscription import Subscription, since_params
+from bridge.client.subscription import Subscription, given, since_params
 from bridge.core.position import Position
 
 CODECS: Final[dict[str, Callable[..., Codec]]] = {"json": JsonCodec, "proto": ProtoCodec}
 
-SUBSCRIBE: Final = "state_stream.subscribe"
-UNSUBSCRIBE: Final = "state_stream.unsubscribe"
-LIST: Final = "state_stream.list"
-HISTORY: Final = "state_stream.history"
-STATS: Final = "session.stats"
-
 NO_TIMEOUT: Final = aiohttp.ClientTimeout()
 """For aiohttp: each wait here has a deadline of its own."""
 
-Rows = tuple[Started, ...]
 T = TypeVar("T")
 
 
@@ -95,6 +97,7 @@ class Client:
         asked = list(subscriptions)
         self._all = not asked
         self._last = last
+        self._known: set[str] = set()  # streams subscribed to because they are declared, since unsubscribed or not
         self._token = token
         self._codec = CODECS[format](int64_string=int64_string)
         self._patience = patience or Patience()
@@ -206,7 +209,8 @@ class Client:
         """Subscribe on a new connection, again and again while the sidecar cannot decide on the positions."""
         if self._all:
             for stream in welcome.streams:
-                if (stream, None) not in self._positions:
+                if stream not in self._known:
+                    self._known.add(stream)
                     self._positions.add(Subscription(stream, last=self._last))
 
         def told(rows: Rows) -> None:
@@ -254,7 +258,7 @@ class Client:
         begun: list[Started] = []
 
         def acknowledge(result: Result) -> Rows:
-            rows = msgspec.convert(result["subscriptions"], Rows, strict=False)
+            rows = read_rows(result)
             begun.extend(rows)
             told(rows)
             self._positions.acknowledge(rows)
@@ -287,7 +291,7 @@ class Client:
         Raises:
             UnansweredError: there was no answer in time. If the sidecar gets to it on this connection, it counts.
         """
-        entry: dict[str, object] = {"stream": stream} if key is None else {"stream": stream, "key": key}
+        entry = given(stream=stream, key=key)
 
         def remove(_result: Result) -> None:
             self._positions.remove(stream, key)
@@ -302,11 +306,7 @@ class Client:
         Raises:
             UnansweredError: there was no answer in time.
         """
-
-        def read(result: Result) -> tuple[StreamInfo, ...]:
-            return msgspec.convert(result["streams"], tuple[StreamInfo, ...], strict=False)
-
-        return await self._call(LIST, lambda connection: connection.ask(LIST, [], read))
+        return await self._call(LIST, lambda connection: connection.ask(LIST, [], read_streams))
 
     async def history(
         self,
@@ -336,15 +336,14 @@ class Client:
             RefusedError: the sidecar refuses: the sentence says what is allowed.
             UnansweredError: there was no answer in time.
         """
-        members = {
-            "stream": stream,
-            "key": key,
-            "since": since_params(since, since_height, since_time_ms),
-            "until": None if until is None else until._asdict(),
-            "limit": limit,
-            "reverse": reverse or None,
-        }
-        params: dict[str, object] = {name: value for name, value in members.items() if value is not None}
+        params = given(
+            stream=stream,
+            key=key,
+            since=since_params(since, since_height, since_time_ms),
+            until=None if until is None else until._asdict(),
+            limit=limit,
+            reverse=reverse or None,
+        )
         return await self._call(HISTORY, lambda connection: connection.ask(HISTORY, [params], read_page))
 
     async def stats(self) -> tuple[Books, ...]:
@@ -353,11 +352,7 @@ class Client:
         Raises:
             UnansweredError: there was no answer in time.
         """
-
-        def read(result: Result) -> tuple[Books, ...]:
-            return msgspec.convert(result["subscriptions"], tuple[Books, ...], strict=False)
-
-        return await self._call(STATS, lambda connection: connection.ask(STATS, [], read))
+        return await self._call(STATS, lambda connection: connection.ask(STATS, [], read_books))
 
     async def ping(self) -> Pong:
         """Ask whether the sidecar is there.
@@ -389,15 +384,3 @@ class Client:
                 raise UnansweredError("the client has ended")
             await self._online.wait()
         return self._connection
-
-
-def read_page(result: Result) -> Page:
-    """Read the result of state_stream.history."""
-    updates = msgspec.convert(result["updates"], tuple[Updated, ...])
-    behind = result.get("next")
-    missed = result.get("missed")
-    return Page(
-        updates,
-        None if behind is None else Position(behind["epoch"], int(behind["seq"])),
-        None if missed is None else msgspec.convert(missed, Missed, strict=False),
-    )

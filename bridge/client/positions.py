@@ -86,10 +86,6 @@ class Positions:
         self._places = {one.name: Place(one) for one in subscriptions}
         self._counts = counts
 
-    def __contains__(self, name: object) -> bool:
-        """Whether there is a subscription of that stream and key."""
-        return name in self._places
-
     def get(self, stream: str, key: str | None = None) -> Position | None:
         """Return the position from which a subscription would be resumed; None: there is none yet."""
         place = self._places.get((stream, key))
@@ -140,7 +136,7 @@ class Positions:
                 for reached in event.positions:
                     position = Position(reached.epoch, reached.seq)
                     for place in self._of_stream(reached.stream):
-                        if False:
+                        if place.renewed or position.epoch != place.at.epoch or position.seq > place.at.seq:
                             place.move(position)
         yield event
 

@@ -48,16 +48,20 @@ class Subscription:
 
     def to_params(self) -> dict[str, object]:
         """Return it as an entry of the params of state_stream.subscribe."""
-        params = {
-            "stream": self.stream,
-            "key": self.key,
-            "since": since_params(self.since, self.since_height, self.since_time_ms),
-            "last": self.last,
-            "where": None if self.where is None else dict(self.where),
-            "fields": None if self.fields is None else list(self.fields),
-            "max_rate": self.max_rate_hz,
-        }
-        return {name: value for name, value in params.items() if value is not None}
+        return given(
+            stream=self.stream,
+            key=self.key,
+            since=since_params(self.since, self.since_height, self.since_time_ms),
+            last=self.last,
+            where=None if self.where is None else dict(self.where),
+            fields=None if self.fields is None else list(self.fields),
+            max_rate=self.max_rate_hz,
+        )
+
+
+def given(**members: object) -> dict[str, object]:
+    """Return params without those that are not given."""
+    return {name: value for name, value in members.items() if value is not None}
 
 
 def since_params(position: Position | None, height: int | None, time_ms: int | None) -> dict[str, object] | None:

@@ -78,6 +78,12 @@ async def test_every_stream(world, format_):
         rows = listener.of(Connected)[0].subscriptions
         assert {row.stream for row in rows} == set(listener.of(Connected)[0].welcome.streams)
         assert [(await listener.next(Updated)).seq for _ in range(2)] == [4, 5]
+        await listener.client.unsubscribe("metrics")
+        world.tick(1)  # declares a stream
+        world.cut()
+        rows = (await listener.next(Connected)).subscriptions
+        assert {row.stream for row in rows if row.recovered is None} == {"ticks"}
+        assert "metrics" not in {row.stream for row in rows}
 
 
 @pytest.mark.parametrize(
