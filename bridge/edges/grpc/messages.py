@@ -6,19 +6,15 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from bridge.core.errors import BridgeError
-from bridge.core.history import History
 from bridge.core.hub import State, Status
-from bridge.core.streams import DELIVERY_NUMBERS, NAME, NAME_RULE
-from bridge.core.update import varint
+from bridge.core.streams import NAME, NAME_RULE
+from bridge.core.update import field
 from generated.theblock.state.v1 import stream_pb2
 
 M = TypeVar("M", bound=Message)
 
 RESPONSE_BYTES = 1 << 20
 """Every response is smaller, unless a single update is larger: other languages take 4 MiB at most by default."""
-
-LENGTH_DELIMITED = 2
-"""Wire type of strings, bytes and messages."""
 
 STATES = {
     State.LIVE: stream_pb2.SOURCE_STATE_LIVE,
@@ -38,16 +34,6 @@ class Refusal(BridgeError):
 def invalid(message: str) -> Refusal:
     """Return the refusal of a request that is not as it must be."""
     return Refusal(grpc.StatusCode.INVALID_ARGUMENT, message)
-
-
-def field(number: int, payload: bytes) -> bytes:
-    """Return a length-delimited field, as it stands in a serialized message.
-
-    Args:
-        number: of the field, at most 15.
-        payload: a serialized message.
-    """
-    return b"".join((bytes((number << 3 | LENGTH_DELIMITED,)), varint(len(payload)), payload))
 
 
 def message_field(number: int, message: Message) -> bytes:
@@ -76,22 +62,6 @@ def check_name(name: str) -> None:
     """
     if not NAME.fullmatch(name):
         raise invalid(f"the stream name {name[:200]!r} is ill-formed: it must match {NAME_RULE}")
-
-
-def stream_info(history: History) -> stream_pb2.StreamInfo:
-    """Describe a stream that is declared."""
-    stream = history.stream
-    assert stream is not None
-    return stream_pb2.StreamInfo(
-        stream=stream.name,
-        type=stream.type,
-        delivery=DELIVERY_NUMBERS[stream.delivery],
-        keyed=stream.keyed,
-        message=stream.message,
-        epoch=history.epoch,
-        oldest=history.oldest if len(history) else 0,
-        newest=history.head,
-    )
 
 
 def source_status(status: Status) -> stream_pb2.SourceStatus:

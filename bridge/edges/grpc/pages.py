@@ -7,20 +7,19 @@ from operator import attrgetter
 
 import grpc
 
+from bridge.core.binary import stream_info
 from bridge.core.history import History
 from bridge.core.hub import Hub
 from bridge.core.position import Position
 from bridge.core.streams import KEY, KEY_RULE
-from bridge.core.update import Update
+from bridge.core.update import Update, field
 from bridge.edges.grpc.messages import (
     RESPONSE_BYTES,
     Refusal,
     check_name,
-    field,
     invalid,
     message_field,
     source_status,
-    stream_info,
 )
 from generated.theblock.state.v1 import service_pb2, stream_pb2
 

@@ -17,6 +17,7 @@ from bridge.core.jsontext import JsonError, parse_object
 from bridge.edges.grpc.messages import Refusal, invalid, read
 from bridge.edges.grpc.pages import history_page, list_streams, snapshot_page
 from bridge.edges.grpc.subscription import Subscription
+from bridge.ops.call_cache import CallNode
 from bridge.ops.grpc_options import RESPONSE_BYTES
 from generated.theblock.state.v1 import service_pb2
 
@@ -27,10 +28,6 @@ CALL_SECONDS = 60.0
 
 PARAMS_DEPTH = 32
 """How deep the parameters of a call may be nested."""
-
-CallNode = Callable[[str, dict[str, object]], Awaitable[bytes]]
-"""Calls a method of the node with by-name parameters; returns the result, JSON in UTF-8. Raises NodeCallError for an
-error answer of the node, another UpstreamError or TimeoutError if there is no answer."""
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Handler = Callable[[bytes, Context], Awaitable[Any]]

@@ -8,19 +8,18 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from bridge.core.binary import stream_info
 from bridge.core.cursor import Cursor, Spec, gather
 from bridge.core.history import History
 from bridge.core.hub import Hub, Status
 from bridge.core.streams import Delivery
-from bridge.core.update import Form, Format, Missed, Update
+from bridge.core.update import Form, Format, Missed, Update, field
 from bridge.edges.grpc.messages import (
     RESPONSE_BYTES,
     check_name,
-    field,
     invalid,
     message_field,
     source_status,
-    stream_info,
 )
 from generated.theblock.state.v1 import service_pb2, stream_pb2
 
