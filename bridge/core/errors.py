@@ -3,6 +3,7 @@
 BridgeError
 ├── RequestError       a client's request was refused; carries the JSON-RPC error code
 ├── PublishError       an update was refused and not published
+├── JournalError       an update could not be written to disk and was not published
 ├── FrameError         a client broke RFC 6455; carries the close code
 ├── SchemaError        a proto file describes a stream in a way that cannot be served
 ├── UpstreamError      the state service or the node did not do what was asked
@@ -40,6 +41,10 @@ class RequestError(BridgeError):
 
 class PublishError(BridgeError):
     """An update was refused and not published."""
+
+
+class JournalError(BridgeError):
+    """An update could not be written to disk, and was not published: it may be published again."""
 
 
 class FrameError(BridgeError):
