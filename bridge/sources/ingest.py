@@ -2,17 +2,19 @@
 
 Each publication is acknowledged, in order: with the position that it was given, or with a sentence on why it was
 refused. A refusal, or a message that cannot be read, never ends the stream of a publisher; only a message of more than
-4 MiB does, which gRPC itself refuses with RESOURCE_EXHAUSTED.
+4 MiB does, which gRPC itself refuses with RESOURCE_EXHAUSTED. An acknowledgement comes behind the write to the journal,
+which also remembers who published what: so a publisher that sends again after a crash of either side publishes nothing
+twice.
 """
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from bridge.core.errors import PublishError
+from bridge.core.errors import JournalError, PublishError
 from bridge.core.origin import Origin
 from bridge.core.position import Position
 from bridge.core.streams import KEY, KEY_RULE
@@ -72,6 +74,24 @@ class Publishers:
         self._known: OrderedDict[str, Publisher] = OrderedDict()  # the one heard of longest ago first
         self._count = 0
 
+    def forget(self) -> None:
+        """Forget everything: what was published is gone with its epoch."""
+        self._known.clear()
+        self._count = 0
+
+    def restore(self, name: str, forgotten: int, positions: Iterable[tuple[int, Position]]) -> None:
+        """Take in what a journal knows of a publisher.
+
+        Args:
+            name: of the publisher.
+            forgotten: up to this publisher_seq it is not known what was published.
+            positions: of its newest publications, by publisher_seq, in order.
+        """
+        publisher = self.get(name)
+        publisher.forgotten = forgotten
+        for seq, position in positions:
+            self.remember(publisher, seq, position)
+
     def get(self, name: str) -> Publisher:
         """Return what is remembered of a publisher, heard of now."""
         publisher = self._known.get(name)
@@ -116,6 +136,7 @@ class IngestService:
         """
         self._origin = origin
         self._publishers = publishers or Publishers()
+        self._epoch = origin.epoch
         self._closing = asyncio.Event()
         self.published = self.repeated = self.refused = 0
 
@@ -141,15 +162,15 @@ class IngestService:
                 raw = reading.result()
                 if raw is grpc.aio.EOF:  # type: ignore[attr-defined]
                     return
-                for response in self._respond(raw):
+                async for response in self._respond(raw):
                     await context.write(response)
         finally:
             closing.cancel()
             if reading is not None:
                 reading.cancel()
 
-    def _respond(self, raw: bytes) -> Iterable[bytes]:
-        """Publish what a request holds, yielding the responses."""
+    async def _respond(self, raw: bytes) -> AsyncIterator[bytes]:
+        """Publish what a request holds, yielding the responses: what is acknowledged will outlive this process."""
         request = ingest_pb2.PublishRequest()
         try:
             request.ParseFromString(raw)
@@ -162,6 +183,7 @@ class IngestService:
         for start in range(0, len(request.publications), SLICE):
             publications = request.publications[start : start + SLICE]
             acknowledgements = [self.acknowledge(request.publisher, publication) for publication in publications]
+            await self._origin.durable()
             yield ingest_pb2.PublishResponse(acknowledgements=acknowledgements).SerializeToString()
 
     def acknowledge(self, publisher: str, publication: ingest_pb2.Publication) -> ingest_pb2.Acknowledgement:
@@ -173,7 +195,7 @@ class IngestService:
         acknowledgement = ingest_pb2.Acknowledgement(publisher_seq=publication.publisher_seq)
         try:
             position = self._publish_once(publisher, publication)
-        except PublishError as error:
+        except (PublishError, JournalError) as error:
             self.refused += 1
             acknowledgement.refusal = str(error)
         else:
@@ -185,27 +207,32 @@ class IngestService:
         """Return the position of a publication; None if it was published, but it is not known any more where."""
         seq = publication.publisher_seq
         if seq == 0:
-            return self._publish(publication.update)
+            return self._publish(publication.update, "", 0)
         if not KEY.fullmatch(name):
             raise PublishError(f"the publisher {name[:200]!r} is ill-formed: it must match {KEY_RULE}")
+        if self._epoch != self._origin.epoch:
+            self._epoch = self._origin.epoch
+            self._publishers.forget()
         publisher = self._publishers.get(name)
         if seq in publisher.positions or seq <= publisher.forgotten:
             self.repeated += 1
             return publisher.positions.get(seq)
-        position = self._publish(publication.update)
+        position = self._publish(publication.update, name, seq)
         self._publishers.remember(publisher, seq, position)
         return position
 
-    def _publish(self, update: update_pb2.Update) -> Position:
+    def _publish(self, update: update_pb2.Update, name: str, seq: int) -> Position:
         kind = update.WhichOneof("data")
         if kind is None:
             raise PublishError("the update has no data")
         if kind == "custom":
             custom = update.custom
-            published = self._origin.publish_custom(update.stream, custom.type, custom.json, key=update.key)
+            published = self._origin.publish_custom(
+                update.stream, custom.type, custom.json, key=update.key, publisher=name, publisher_seq=seq
+            )
         else:
             self._check_declared(update, kind)
-            published = self._origin.publish(getattr(update, kind))
+            published = self._origin.publish(getattr(update, kind), publisher=name, publisher_seq=seq)
         self.published += 1
         return published.position
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bridge.core.errors import BridgeError, PublishError
+from bridge.core.errors import BridgeError, JournalError, PublishError
 from bridge.core.hub import State
 from bridge.core.origin import Origin
 from bridge.sources.pace import Pace, Sleep
@@ -106,6 +106,8 @@ class RecordingSource:
             origin.hub.set_status(State.LIVE, f"playing {self._reader.path} at {self._speed:g} times its pace")
             try:
                 await self._play(origin)
+            except JournalError:  # not of the file's doing: whoever runs this runs it again
+                raise
             except BridgeError as error:  # the file is not what it was when it was looked through
                 origin.hub.set_status(State.STALE, str(error))
                 break

@@ -41,6 +41,18 @@ class Rig:
     hub: Hub
     source: NodeSource
     published: list[Update]
+    origin: Origin
+    run: Callable[[], asyncio.Task[None]]
+    task: asyncio.Task[None]
+
+    async def stop(self) -> None:
+        """Stop the source, as when its process ends."""
+        self.task.cancel()
+        await asyncio.wait([self.task])
+
+    def restart(self) -> None:
+        """Run another source behind what was published, as a process does that finds it in its journal."""
+        self.task = self.run()
 
     def updates(self, stream: str) -> list[dict[str, Any]]:
         """What was published on a stream, the oldest first."""
@@ -89,13 +101,24 @@ async def following(
         published.sort(key=lambda update: update.ordinal)
 
     hub.listen(note)
-    source = NodeSource(
-        replace(FAST, url=node.url, **settings), intervals=intervals, requests_per_second=requests_per_second
+
+    def make() -> NodeSource:
+        return NodeSource(
+            replace(FAST, url=node.url, **settings), intervals=intervals, requests_per_second=requests_per_second
+        )
+
+    source = make()
+    rig = Rig(
+        node,
+        hub,
+        source,
+        published,
+        origin,
+        lambda: asyncio.create_task(make().run(origin)),
+        asyncio.create_task(source.run(origin)),
     )
-    task = asyncio.create_task(source.run(origin))
     try:
-        yield Rig(node, hub, source, published)
-        assert not task.done(), task
+        yield rig
+        assert not rig.task.done(), rig.task
     finally:
-        task.cancel()
-        await asyncio.wait([task])
+        await rig.stop()

@@ -228,13 +228,13 @@ async def test_what_is_so_old_that_its_position_is_forgotten_is_acknowledged_wit
         assert service.hub.history("weather").head == 1005
 
 
-async def test_a_repeat_after_a_new_epoch_has_the_position_of_the_old_one():
+async def test_a_new_epoch_takes_with_it_what_was_published_before_so_a_repeat_is_published_anew():
     async with serving() as service, ingest_stub_of(service) as stub:
         publisher = Publisher(stub)
         await publisher.publish(custom(1), first=1)
         service.origin.begin_epoch()
         again, new = await publisher.publish(custom(1), custom(2), first=1)
-        assert positions([again, new]) == [("e1", 1), ("e2", 1)]
+        assert positions([again, new]) == [("e2", 1), ("e2", 2)]
 
 
 def test_what_is_remembered_is_bounded_by_publishers_and_by_positions():

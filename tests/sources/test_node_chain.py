@@ -85,6 +85,7 @@ CHANGES = st.one_of(
     st.tuples(st.just("fork"), st.integers(1, 60), st.integers(0, 60)),
     st.tuples(st.just("shorten"), st.integers(1, 80)),
     st.tuples(st.just("replace"), st.integers(0, 30)),
+    st.tuples(st.just("restart")),
 )
 STEPS = st.lists(st.tuples(CHANGES, st.sampled_from((0, 1, 2, 20))), min_size=4, max_size=20)
 
@@ -97,7 +98,11 @@ def test_whatever_a_chain_does_the_reader_ends_up_with_it(length, steps, backfil
     follower = Follower(backfill, reread=reread, page=page, memory=memory)
     ask_until_settled(follower, chain, reader)
     for (name, *arguments), asks in steps:
-        getattr(chain, name)(*arguments)
+        if name == "restart":  # of the process: all that is left is what was given out
+            genesis, follower = follower.genesis, Follower(backfill, reread=reread, page=page, memory=memory)
+            follower.resume([Block(*block) for block in sorted(reader.blocks.items())], genesis)
+        else:
+            getattr(chain, name)(*arguments)
         for _ in range(asks):
             ask = follower.ask()
             assert ask.start >= 0
@@ -236,3 +241,25 @@ def test_a_shorter_chain_that_grows_another_way_is_a_fork():
     chain.fork(0, 1)
     assert events_of(follower, chain) == [Replaced(Block(295, chain.hashes[295]), old, 5)]
     assert follower.phase is Phase.FOLLOWING
+
+
+def test_a_follower_that_goes_on_reads_only_what_is_new_and_sees_what_was_replaced():
+    follower, chain, reader = following(50, backfill=20)
+    given_out = [Block(height, reader.blocks[height]) for height in range(30, 50)]
+    chain.fork(3, 8)
+    again = Follower(20)
+    again.resume(given_out, follower.genesis)
+    assert (again.tip, again.ask().start) == (49, 40)
+    ask_until_settled(again, chain, reader)
+    assert (again.tip, reader.chains) == (54, 1)
+    assert reader.blocks == {height: chain.hashes[height] for height in range(30, 55)}
+
+
+def test_what_was_given_out_is_read_as_it_was_given_out():
+    hashes = [digest(n) for n in range(10)]
+    follower = Follower(5)
+    follower.resume(
+        [Block(3, hashes[3]), Block(4, hashes[4]), Block(5, hashes[5]), Block(5, hashes[5]), Block(4, hashes[6]),
+         Block(7, hashes[7]), Block(8, hashes[8])], None)  # fmt: skip
+    assert [follower.hash_of(height) for height in (3, 4, 5, 7, 8)] == [None, None, None, hashes[7], hashes[8]]
+    assert follower.tip == 8

@@ -130,6 +130,34 @@ async def test_a_fork_is_published_as_blocks_that_replace_others():
         assert rig.hub.epoch == "epoch0"
 
 
+async def test_a_source_that_is_run_again_goes_on_where_it_was_and_reads_what_came_meanwhile():
+    async with node_with(30) as node, following(node) as rig:
+        await rig.caught_up()
+        await until(lambda: rig.updates("account") and rig.updates("network"))
+        await rig.stop()
+        published = {update.position for update in rig.published if update.stream.name in ("account", "network")}
+        node.chain.mine(500)  # far more than are read at the beginning of a chain that is new
+        rig.restart()
+        await rig.caught_up()
+        assert rig.heights == list(range(20, 530))
+        check_blocks(rig)
+        known = {update.key: update.data() for update in rig.published if update.position in published}
+        again = [u for u in rig.published if u.stream.name == "account" and u.position not in published]
+        assert all((u.data()["balance"], u.data()["nonce"]) != (known[u.key]["balance"], known[u.key]["nonce"])
+                   for u in again if u.key in known)  # fmt: skip
+
+
+async def test_another_chain_that_began_while_no_source_ran_begins_an_epoch():
+    async with node_with(300) as node, following(node) as rig:
+        await rig.caught_up()
+        await rig.stop()
+        node.chain.replace_genesis("another")
+        node.chain.mine(5)
+        rig.restart()
+        await until(lambda: rig.origin.epoch == "epoch1" and rig.blocks[-1]["height"] == 4, "the other chain")
+        assert rig.blocks[-1]["hash"] == f"0x{node.chain.blocks[-1].hash}"
+
+
 async def test_a_chain_that_became_shorter_is_waited_for():
     async with node_with(300) as node, following(node) as rig:
         await rig.caught_up()

@@ -195,8 +195,9 @@ class Accounts:
                     return
                 until = time.perf_counter() + SLICE_SECONDS
             value = (account.balance, account.account_seq)
-            before = known.get(account.address)
+            before = known.get(account.address) or self._published(account.address)
             if before == value:
+                known[account.address] = value
                 continue
             if before is None and not KEY.fullmatch(account.address):
                 skipped += 1
@@ -210,6 +211,14 @@ class Accounts:
             self._tell(f"{skipped} accounts are left out, since their addresses are no keys")
         if unfollowed:
             self._tell(f"{unfollowed} accounts are left out, since {limit} are followed (account_limit)")
+
+    def _published(self, address: str) -> tuple[int, int] | None:
+        """Return what a process before this one published last of an account in the epoch that goes on."""
+        update = self._origin.hub.histories["account"].latest.get(address)
+        if update is None:
+            return None
+        account = update.message().account
+        return int(account.balance), account.nonce
 
     def _publish_account(self, account: Account, height: int | None) -> None:
         update = account_pb2.AccountUpdate(

@@ -11,7 +11,7 @@ import msgspec
 from bridge.core.backoff import Backoff
 from bridge.core.errors import UpstreamError
 from bridge.core.origin import Origin
-from bridge.sources.node.chain import Added, Ask, Block, Event, Follower, NewChain, Phase, Replaced
+from bridge.sources.node.chain import MEMORY_BLOCKS, Added, Ask, Block, Event, Follower, NewChain, Phase, Replaced
 from bridge.sources.node.client import NodeBanned, NodeClient, NodeUnusable
 from bridge.sources.node.health import Health, Verdict
 from bridge.sources.node.settings import NodeSettings
@@ -99,6 +99,7 @@ class Blocks:
         self._interval = settings.poll_interval_ms / 1000
         self._backoff = Backoff(self._interval, LONGEST_WAIT_SECONDS, random)
         self._follower = Follower(settings.backfill_blocks)
+        self._resume()
         self._health = Health(client.node, settings.stale_after_seconds)
         self._newest: block_pb2.BlockUpdate | None = None  # published last
         self._count: tuple[Count, float] | None = None  # of a block, and when it was seen
@@ -110,6 +111,14 @@ class Blocks:
     def tip(self) -> int:
         """Height of the newest block published, -1 before the first."""
         return self._follower.tip
+
+    def _resume(self) -> None:
+        """Go on with the chain that a process before this one published, if the epoch goes on."""
+        updates = self._origin.hub.histories["block_updates"].after(0, MEMORY_BLOCKS)
+        blocks = [update.message().block for update in updates]
+        self._follower.resume([Block(block.height, block.hash) for block in blocks], self._origin.chain)
+        if blocks:
+            log.info("going on behind block %d, %s", self.tip, blocks[-1].hash.hex()[:16])
 
     async def run(self) -> None:
         """Read and publish until cancelled."""
@@ -168,6 +177,8 @@ class Blocks:
         recent = self._follower.caught_up and asked_at - self._caught_up_at <= self._patience
         live = recent and phase is not Phase.RESYNCING
         events = self._follower.apply(ask, blocks)
+        if self._follower.genesis is not None and not any(isinstance(event, NewChain) for event in events):
+            self._origin.set_chain(self._follower.genesis)
         if phase is not self._follower.phase and Phase.RESYNCING in (phase, self._follower.phase):
             self.generation += 1
         self._publish(events, live)

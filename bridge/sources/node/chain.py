@@ -6,7 +6,7 @@ that a block that was replaced is seen. A chain that became shorter with the sam
 searched backwards in what is remembered, and a chain with nothing in common is another chain.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -102,6 +102,29 @@ class Follower:
         self._genesis: bytes | None = None
         self._back: int | None = None  # where the next page begins when a fork is searched
         self._search(None)
+
+    def resume(self, blocks: Iterable[Block], genesis: bytes | None) -> None:
+        """Go on with a chain that was followed before; called before the first answer.
+
+        Args:
+            blocks: that were given out, in that order; one at a height that another had is in its place, and what was
+                above it is void. Of blocks with a gap between them those above it count.
+            genesis: hash of the first block of that chain, None if it was never seen.
+        """
+        self._genesis = genesis
+        for block in blocks:
+            if self._hashes and block.height > self.tip + 1:
+                self._hashes.clear()
+            for height in range(block.height, self.tip + 1):
+                self._hashes.pop(height, None)
+            self._remember(block)
+        self.at = self.tip
+        self._searching = not self._hashes
+
+    @property
+    def genesis(self) -> bytes | None:
+        """Hash of the first block of the chain, None while it has not been seen."""
+        return self._genesis
 
     @property
     def phase(self) -> Phase:

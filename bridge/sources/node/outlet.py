@@ -23,7 +23,9 @@ class Outlet:
 
     def put(self, value: Message) -> None:
         """Publish `value` unless it is what was published last."""
-        if value == self._last:
+        last = self._published(value) if self._last is None else self._last
+        if value == last:
+            self._last = value
             return
         try:
             self._origin.publish(value)
@@ -34,3 +36,9 @@ class Outlet:
     def forget(self) -> None:
         """Have the next value published whatever it is, since a new epoch began."""
         self._last = None
+
+    def _published(self, value: Message) -> Message | None:
+        """Return the value that a process before this one published last in the epoch that goes on."""
+        stream = self._origin.hub.catalogue.of_message(value)
+        update = self._origin.hub.histories[stream.name].latest.get("")
+        return None if update is None else getattr(update.message(), stream.field)
