@@ -4,7 +4,7 @@ import argparse
 import importlib
 import sys
 
-NAMES = ("encode", "idle", "latency", "chain")
+NAMES = ("encode", "idle", "latency", "chain", "fanout")
 """Modules of this package, in the order in which they run; each has a docstring and `main()`."""
 
 
