@@ -13,7 +13,7 @@ PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11)
 WILL_DO := import ensurepip, sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check coverage bench format generate clean
+.PHONY: help demo test check coverage chaos bench format generate clean
 
 help: ## list the targets
 	@echo "make TARGET [ARGS=...] [PYTHON=...]"
@@ -37,6 +37,9 @@ check: $(STAMP) ## style, types, layers, proto files, generated code
 
 coverage: $(STAMP) ## the tests of bridge/core must take every branch of it
 	@$(RUN) $(BIN)/python -m pytest tests/core --cov=bridge.core --cov-report=term-missing --cov-fail-under=100 $(ARGS)
+
+chaos: $(STAMP) ## kill, stall, cut and damage real processes, and judge what every client gets
+	@$(RUN) $(BIN)/python -m tests.chaos $(ARGS)
 
 bench: $(STAMP) ## measure
 	@$(RUN) $(BIN)/python -m tests.bench $(ARGS)

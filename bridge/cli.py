@@ -16,10 +16,11 @@ from typing import Any
 
 from bridge import __version__
 from bridge.core.errors import BridgeError
+from bridge.core.names import NAME, NAME_RULE
 from bridge.core.position import Position
 from bridge.settings import SettingsError, SidecarSettings, StateSettings, UpSettings
 from bridge.settings.flags import Flags, add_flags, given_flags, unexpected
-from bridge.settings.kinds import OFF, ORIGIN, PEER, Kind, number, url, whole
+from bridge.settings.kinds import OFF, ORIGIN, PEER, Kind, number, pattern, several, url, whole
 from bridge.settings.load import CONFIG_VARIABLE, Given, Resolved, build, resolve
 from bridge.settings.table import PREFIX, SETTINGS, TABLES, Setting, settings_of
 
@@ -137,7 +138,7 @@ def _print_config(resolved: Mapping[str, Resolved]) -> int:
 
 def _toml(setting: Setting, value: object) -> str:
     if isinstance(value, tuple):
-        return json.dumps(value)
+        return json.dumps([str(item) for item in value])
     shown = setting.show(value)
     return shown if isinstance(value, bool | int | float) else json.dumps(shown, ensure_ascii=False)
 
@@ -210,23 +211,26 @@ def _add_command(commands: Any, command: Command) -> None:
 # Commands that connect to a running bridge
 
 
-UPSTREAM = SidecarSettings().upstream
+(UPSTREAM,) = SidecarSettings().upstream
 SIDECAR = url("http", "https", "ws", "wss")
 POSITION = Kind("POSITION", "a position, EPOCH-SEQ", lambda text: Position.parse(str(text)))
 COUNT = whole(1, 1_000_000_000)
 DURATION = number(0.1, 31_536_000)
+CLIENTS = whole(1, 1000)
+STREAMS = several(pattern("STREAM", NAME.pattern, NAME_RULE), "names of streams, separated by commas")
 
 
 def _run_client(name: str, options: dict[str, Any]) -> int:
     import asyncio
 
-    from bridge.commands import publish, record, streams, watch
+    from bridge.commands import publish, record, streams, verify, watch
 
     clients: dict[str, Callable[..., Coroutine[Any, Any, int]]] = {
         "watch": watch,
         "publish": publish,
         "record": record,
         "streams": streams,
+        "verify": verify,
     }
     return asyncio.run(clients[name](**options))
 
@@ -282,6 +286,16 @@ def _add_clients(commands: Any) -> None:
     parser = _add_client(commands, "streams", "list the streams of a state service", "streams")
     _add_option(parser, "--upstream", PEER, "address of the state service", UPSTREAM)
 
+    example = "verify http://127.0.0.1:5000 --upstream 127.0.0.1:50051 --seconds 600"
+    parser = _add_client(commands, "verify", "judge a live sidecar: is anything lost, repeated, altered?", example)
+    parser.add_argument("url", type=_reader(SIDECAR), metavar="URL", help=f"of the sidecar ({SIDECAR.allowed})")
+    told = "address of the state service, which tells what is published; else the sidecar's history does"
+    _add_option(parser, "--upstream", PEER, told)
+    _add_option(parser, "--seconds", DURATION, "how long; an interrupt ends it earlier", 60.0)
+    _add_option(parser, "--clients", CLIENTS, "clients of every kind: some are cut off, some are slow", 10)
+    _add_option(parser, "--streams", STREAMS, "streams to subscribe to; without it: all")
+    parser.add_argument("--json", dest="as_json", action="store_true", help="print the verdict as one JSON object")
+
     _add_doctor(commands)
 
     parser = _add_parser(commands, "version", "print the version", "version")
@@ -312,7 +326,7 @@ def _add_doctor(commands: Any) -> None:
 
         from bridge.doctor import Targets, doctor
 
-        off = {name for name in ("node_url", "upstream") if getattr(arguments, name, None) == OFF}
+        off = {name for name in ("node_url", "upstream") if getattr(arguments, name, None) in (OFF, [OFF])}
         asked = [given for given in given_flags(arguments, flags) if given.name not in off]
         wrong = unexpected(rest, re.findall("--[a-z0-9-]+", parser.format_usage()))
         settings = build(UpSettings, resolve(UpSettings, os.environ, arguments.config, [*wrong, *asked]))

@@ -1,6 +1,9 @@
-"""Holds every text frame that a server sends to its schema, and keeps count of what was seen.
+"""Holds every frame that a server sends to the AsyncAPI document, and keeps count of what was seen.
 
     frames.saw(opcode, payload)   # for each frame that a test client reads
+    frames.asked(payload)         # for each request that it makes in protobuf
+
+What servers within the tests send comes here by `tests.tap`.
 
 When the whole suite has run, `unseen()` names everything that is documented and that no test has made the server say.
 """
@@ -8,29 +11,47 @@ When the whole suite has run, `unseen()` names everything that is documented and
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from copy import deepcopy
 from functools import cache
+from typing import Any
 
+from google.protobuf.message import DecodeError
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
-from bridge.core.codes import CLOSES
-from bridge.core.contract import ERRORS, FRAMES, METHODS
-from bridge.core.messages import schemas
+from bridge.core.contract import FRAMES
 from bridge.core.streams import Catalogue
+from bridge.edges.documents.asyncapi import asyncapi
 from bridge.edges.documents.paths import HTTP_SCHEMAS
+from generated.theblock.state.v1 import frames_pb2, update_pb2
 
-TEXT, CLOSE = 0x1, 0x8
+TEXT, BINARY, CLOSE = 0x1, 0x2, 0x8
+
+DOCUMENT = asyncapi(Catalogue())
+
+CLOSES = {row["code"]: row["name"] for row in DOCUMENT["x-close-codes"]}
+
+ONEOFS = {
+    "binary request": (frames_pb2.ClientFrame, "request"),
+    "binary frame": (frames_pb2.ServerFrame, "frame"),
+    "binary outcome": (frames_pb2.ResponseFrame, "outcome"),
+    "binary update": (update_pb2.Update, "data"),
+}
+"""What a frame in protobuf may be: messages that are one of several, by what is counted of them."""
 
 SEEN: Counter[tuple[str, object]] = Counter()
-"""How often what was seen: ("schema", name), ("frame", name), ("method", name), ("error", code) and ("close", code)."""
+"""How often what was seen: ("message", name in the document), ("error", code), ("close", code), and for each of
+`ONEOFS` its name and the member that was set."""
 
 NUMBER = re.compile(rb'(?<="time":)[1-9][0-9]*(?=,)|(?<=:)[1-9][0-9]{0,8}(?=[,}])')
+FRACTION = re.compile(rb"(?<=:)-?[0-9]+[.][0-9]+(?=[,}])")
 HEX = re.compile(rb'(?<="0x)([0-9a-f]{2})+(?=")')
 """What may differ between frames that are equally sound: no schema tells such numbers apart, or such digits."""
 
-SOUND: dict[bytes, list[tuple[str, object]]] = {}
-"""What was seen in a frame, by the frame without its numbers: thousands differ in nothing else."""
+SOUND: dict[bytes, tuple[str, list[tuple[str, object]]]] = {}
+"""The kind of a frame and what was seen in it, by the frame without its numbers: thousands differ in nothing else."""
 
 UPDATES = {stream.name: stream.type for stream in Catalogue()}
 TYPED = {frame.name for frame in FRAMES if frame.typed}
@@ -54,8 +75,92 @@ def saw(opcode: int, payload: bytes) -> None:
     """
     if opcode == TEXT:
         check_frame(payload)
-    elif opcode == CLOSE and len(payload) > 2:
-        SEEN["close", int.from_bytes(payload[:2], "big")] += 1
+    elif opcode == BINARY:
+        check_binary(payload)
+    elif opcode == CLOSE and len(payload) > 2:  # without a reason it is the client's own code, which is echoed
+        check_close(int.from_bytes(payload[:2], "big"), payload[2:])
+
+
+def check_close(code: int, reason: bytes) -> None:
+    """Hold a close code and its reason to the table, and keep count.
+
+    Raises:
+        BadFrame: it is not as it is documented.
+    """
+    if (name := json.loads(reason)["error"]) != CLOSES.get(code):
+        raise BadFrame(f"closed with {code} {name}, which is not in the table")
+    SEEN["close", code] += 1
+
+
+def asked(payload: bytes) -> None:
+    """Take notice of what a client sent in a binary frame: it may be anything."""
+    with suppress(DecodeError, BadFrame):
+        note_oneof("binary request", frames_pb2.ClientFrame.FromString(payload))
+
+
+def server_frames(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Take whole frames of a server apart (RFC 6455, section 5.2): first byte and payload."""
+    at = 0
+    while at < len(data):
+        first, length, at = data[at], data[at + 1], at + 2
+        if length in (126, 127):
+            size = 2 if length == 126 else 8
+            length, at = int.from_bytes(data[at : at + size], "big"), at + size
+        assert length + at <= len(data), "a write ends within a frame"
+        yield first, data[at : at + length]
+        at += length
+
+
+# ---------------------------------------------------------------------- frames in protobuf
+
+
+def check_binary(payload: bytes) -> None:
+    """Hold a binary frame to its message, and keep count.
+
+    Raises:
+        BadFrame: it is not as it is documented.
+    """
+    try:
+        message = frames_pb2.ServerFrame.FromString(payload)
+    except DecodeError as error:
+        raise BadFrame(f"a binary frame that is no ServerFrame: {error}") from None
+    kind = note_oneof("binary frame", message)
+    if kind == "response" and note_oneof("binary outcome", message.response) == "error":
+        SEEN["error", message.response.error.code] += 1
+    for update in updates_in(message):
+        note_oneof("binary update", update)
+        update.Clear()  # it is the state service's own, which may be of a later version
+    size = message.ByteSize()
+    message.DiscardUnknownFields()
+    if message.ByteSize() != size:
+        raise BadFrame(f"{kind}: it has fields that no proto file has")
+
+
+def updates_in(message: frames_pb2.ServerFrame) -> list[update_pb2.Update]:
+    """Return the updates in a frame."""
+    match message.WhichOneof("frame"):
+        case "update":
+            return [message.update]
+        case "snapshot":
+            return [message.snapshot.update]
+        case _:
+            return list(message.response.history.updates)
+
+
+def note_oneof(kind: str, message: Any) -> str:
+    """Keep count of what a message is; return it.
+
+    Raises:
+        BadFrame: it is nothing.
+    """
+    member = message.WhichOneof(ONEOFS[kind][1])
+    if member is None:
+        raise BadFrame(f"a {message.DESCRIPTOR.name} without anything in it")
+    SEEN[kind, member] += 1
+    return str(member)
+
+
+# ---------------------------------------------------------------------- frames in JSON
 
 
 def check_frame(text: str | bytes) -> str:
@@ -65,30 +170,31 @@ def check_frame(text: str | bytes) -> str:
         BadFrame: it is not as it is documented.
     """
     text = text.encode() if isinstance(text, str) else text
-    outline = HEX.sub(b"", NUMBER.sub(b"1", text))
+    outline = HEX.sub(b"", NUMBER.sub(b"1", FRACTION.sub(b"1.5", text)))
     if outline not in SOUND:
         SOUND[outline] = examine(json.loads(text))
-    SEEN.update(SOUND[outline])
-    return str(SOUND[outline][0][1])
+    kind, found = SOUND[outline]
+    SEEN.update(found)
+    return kind
 
 
-def examine(value: object) -> list[tuple[str, object]]:
-    """Return what is seen in a frame: its schema first.
+def examine(value: object) -> tuple[str, list[tuple[str, object]]]:
+    """Return the kind of a frame and what is seen in it.
 
     Raises:
         BadFrame: it is not as it is documented.
     """
     kind = kind_of(value)
     refuse_faults(kind, value)
-    found: list[tuple[str, object]] = [("schema", kind)]
-    found.append(("frame", "update" if kind in {"custom_update", *UPDATES.values()} else kind))
+    found: list[tuple[str, object]] = [("message", kind)]
     for response in value if isinstance(value, list) else [value]:
         if "error" in response:
             found.append(("error", response["error"]["code"]))
         elif "result" in response:
-            found.append(("method", method_of(response["result"])))
-            refuse_faults(f"{found[-1][1]}.result", response["result"])
-    return found
+            method = method_of(response["result"])
+            found.append(("message", f"{method}.response"))
+            refuse_faults(f"{method}.result", response["result"])
+    return kind, found
 
 
 def kind_of(value: object) -> str:
@@ -137,7 +243,7 @@ def validator(name: str, int64: str = "") -> Draft202012Validator:
         name: of the schema.
         int64: number or string, where 64-bit integers must be the one or the other.
     """
-    named = closed(schemas(Catalogue()) | HTTP_SCHEMAS)
+    named = closed(DOCUMENT["components"]["schemas"] | HTTP_SCHEMAS)
     if int64:
         for whole in ("Int64", "Uint64"):
             named[whole] = named[whole]["anyOf"][int64 == "string"]
@@ -161,14 +267,22 @@ def closed(schema: dict) -> dict:
     return schema
 
 
+# ---------------------------------------------------------------------- the whole suite
+
+
 def documented() -> set[tuple[str, object]]:
-    """Return everything that the documents say that the server may say."""
+    """Return everything that the documents say that may be said."""
+    operations = [one for one in DOCUMENT["operations"].values() if one["action"] == "send"]
+    named = {place["$ref"].rpartition("/")[2] for one in operations for place in one["messages"]}
     return {
-        *(("frame", frame.name) for frame in FRAMES),
-        ("frame", "batch"),
-        *(("method", method.name) for method in METHODS),
-        *(("error", int(code)) for code in ERRORS),
-        *(("close", close.code) for close in CLOSES),
+        *(("message", name) for name in named - {"server_frame"}),
+        *(("error", row["code"]) for row in DOCUMENT["x-errors"]),
+        *(("close", code) for code in CLOSES),
+        *(
+            (kind, field.name)
+            for kind, (message, oneof) in ONEOFS.items()
+            for field in message.DESCRIPTOR.oneofs_by_name[oneof].fields
+        ),
     }
 
 
@@ -178,5 +292,5 @@ def unseen() -> list[str]:
 
 
 def undocumented() -> list[str]:
-    """Return what was seen and is not documented; a client's own close code is echoed, whatever it is."""
-    return sorted(f"{kind} {name}" for kind, name in SEEN.keys() - documented() if kind not in ("close", "schema"))
+    """Return what was seen and is not documented."""
+    return sorted(f"{kind} {name}" for kind, name in SEEN.keys() - documented())

@@ -152,7 +152,8 @@ def test_check_config_tells_every_error_at_once(tmp_path):
             f"poll_interval_ms = 5 from {config} [node] must be a whole number from 100 to 60000 milliseconds",
             f"{config} [node]: setting ban_secnds is unknown; did you mean ban_seconds?",
             (
-                f"upstream = ':1' from {config} [sidecar] must be host:port, [IPv6]:port or unix:/path "
+                f"upstream = ':1' from {config} [sidecar] must be 1 to 16 of host:port, [IPv6]:port or unix:/path, "
+                "separated by commas "
                 "(it has no host: write 127.0.0.1 for this machine only, 0.0.0.0 for every IPv4 interface)"
             ),
             "log_level = 'loud' from THEBLOCK_BRIDGE_LOG_LEVEL must be one of debug, info, warning, error",

@@ -73,7 +73,7 @@ def test_names_end_in_their_units():
         if any(f"_{word}" in name for word in ("ms", "seconds", "bytes")):
             assert name.endswith(tuple(UNITS)), name
         if isinstance(setting.default, float):
-            assert name.endswith(("_seconds", "_per_second", "_speed")), name
+            assert name.endswith(("_seconds", "_per_second", "_speed", "_percent")), name
 
 
 def test_nothing_listens_beyond_loopback_by_default():
@@ -154,7 +154,7 @@ def test_values_reach_the_field_of_their_class(write):
     assert settings.state.blocks_per_second == 5.0
     assert settings.state.node.node_methods == ("governor.status", "analytics")
     assert settings.sidecar.listen == Address("::1", 0)
-    assert settings.sidecar.upstream == Address(path="/run/bridge.sock")
+    assert settings.sidecar.upstream == (Address(path="/run/bridge.sock"),)
     assert settings.sidecar.allowed_origins == ("https://a.example", "https://b.example:8443")
     assert settings.sidecar.websocket.slice_writes == 7
     assert settings.sidecar.limits.depth == 8
@@ -301,6 +301,33 @@ def test_no_value_brings_the_reading_down(name, value):
         load(UpSettings, {}, given=[Given(name, value, "file")])
     except SettingsError as error:
         assert all("from file" in text or "(file)" in text for text in error.errors)
+
+
+# Lists
+
+
+A, B = Address("a", 1), Address("b", 2)
+
+
+@pytest.mark.parametrize("value", ["a:1,b:2", " a:1 , b:2,", ["a:1", "b:2"], ["a:1,b:2"]])
+def test_several_addresses_are_an_array_or_text_with_commas(value):
+    assert load(SidecarSettings, {}, given=[Given("upstream", value, "--upstream")]).upstream == (A, B)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("", "0 are given"),
+        ([], "0 are given"),
+        ("a:1,b:2,a:1", "a:1 is given twice"),
+        (",".join(f"a:{port}" for port in range(1, 18)), "17 are given"),
+        ("a:1,b:0", "port 0 cannot be connected to"),
+    ],
+)
+def test_addresses_that_will_not_do_are_told(value, reason):
+    (error,) = errors_of(SidecarSettings, given=[Given("upstream", value, "--upstream")])
+    assert "must be 1 to 16 of host:port, [IPv6]:port or unix:/path, separated by commas" in error
+    assert error.endswith(f"({reason})")
 
 
 # Secrets

@@ -5,11 +5,14 @@ update takes a way through gRPC within one process.
 """
 
 import asyncio
+import gc
+import os
 import signal
 from typing import Final
 
 from bridge.app.process import Process
 from bridge.ops.logs import set_up_logs
+from bridge.ops.systemd import notify
 from bridge.settings import LogSettings, SidecarSettings, StateSettings, UpSettings
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -52,11 +55,21 @@ async def serve(state: StateSettings | None, sidecar: SidecarSettings | None) ->
     """Run the parts of a process until it is told to stop, then end them in order."""
     process = Process(state, sidecar)
     stop = stop_signal()
+    stopped = asyncio.create_task(stop.wait())
+    starting = asyncio.create_task(process.start())
     try:
-        addresses = await process.start()
-        print(ready_line(state, sidecar, addresses), flush=True)  # noqa: T201
-        await process.run_until(stop)
+        await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            gc.collect()
+            gc.freeze()  # what is there now stays: full collections, which hold the loop, need not look at it
+            print(ready_line(state, sidecar, starting.result()), flush=True)  # noqa: T201
+            notify("READY=1", os.environ)
+            await process.run_until(stop)
     finally:
+        notify("STOPPING=1", os.environ)
+        for task in (starting, stopped):
+            task.cancel()
+        await asyncio.gather(starting, stopped, return_exceptions=True)
         await process.stop()
 
 

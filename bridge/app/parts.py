@@ -1,15 +1,19 @@
 """The parts that processes are made of, made from settings."""
 
 import asyncio
+import logging
+import os
 import secrets
 import string
 import time
+from pathlib import Path
 from typing import Final, Protocol
 
 from bridge.core.errors import StartError
 from bridge.core.history import HistoryLimits
 from bridge.core.hub import Hub, State
 from bridge.core.origin import Origin
+from bridge.core.position import Position
 from bridge.core.streams import Catalogue
 from bridge.edges.grpc.server import Service
 from bridge.edges.grpc.state import StateStreamService
@@ -18,11 +22,15 @@ from bridge.ops.call_cache import CallCache
 from bridge.ops.node_gate import NodeGate
 from bridge.settings import HistorySettings, NodeSettings, SidecarSettings, StateSettings, WebSocketSettings
 from bridge.sources.grpc import UpstreamSource
-from bridge.sources.ingest import IngestService
+from bridge.sources.ingest import IngestService, Publishers
 from bridge.sources.node.settings import NodeSettings as NodeSourceSettings
 from bridge.sources.node.source import NodeSource
 from bridge.sources.recording import RecordingSource
 from bridge.sources.simulated import SimulatedSource
+from bridge.store.journal import Journal, JournalLimits, Sync
+from bridge.store.keeper import Keeper, journal_folder
+
+log = logging.getLogger(__name__)
 
 EPOCH_LETTERS: Final = string.ascii_lowercase + string.digits
 
@@ -46,6 +54,7 @@ def make_hub(history: HistorySettings, websocket: WebSocketSettings) -> Hub:
         remind=lambda ms: loop.call_later(ms / 1000, hub.wake),
         limits=limits,
         slice_writes=websocket.slice_writes,
+        page_bytes=history.page_bytes,
     )
     return hub
 
@@ -74,7 +83,40 @@ def make_relayed_calls(upstream: UpstreamSource) -> CallCache:
     return CallCache(upstream.call_node, keep_seconds=RELAYED_ANSWER_SECONDS)
 
 
-def make_services(hub: Hub, origin: Origin, calls: CallCache | None, settings: StateSettings) -> list[Service]:
+def open_journal(settings: StateSettings) -> Keeper | None:
+    """Open the journal of a state service; None where there is to be none.
+
+    Raises:
+        StartError: it cannot be opened, or another process has it.
+    """
+    journal = settings.journal
+    folder = journal_folder(journal.data_dir, settings.source, dict(os.environ), Path.home())
+    if folder is None:
+        return None
+    limits = JournalLimits(
+        count=journal.journal_count,
+        bytes=journal.journal_bytes,
+        age_ms=round(journal.journal_age_seconds * 1000),
+    )
+    sync = Sync(journal.journal_sync)
+    level = logging.WARNING if any(folder.glob("*")) else logging.INFO  # a first start is no trouble
+    opened = Journal.open(folder, limits=limits, sync=sync, new_epoch=new_epoch, clock_ms=clock_ms)
+    for note in opened.notes:
+        log.log(level, "%s", note)
+    return Keeper(opened, sync=sync, clock_ms=clock_ms)
+
+
+def make_publishers(journal: Journal) -> Publishers:
+    """Return what a journal knows of publishers."""
+    publishers = Publishers()
+    for name, forgotten, newest in journal.publishers():
+        publishers.restore(name, forgotten, ((seq, Position(journal.epoch, at)) for seq, _, at in newest))
+    return publishers
+
+
+def make_services(
+    hub: Hub, origin: Origin, calls: CallCache | None, keeper: Keeper | None, settings: StateSettings
+) -> list[Service]:
     """Make the gRPC services of a state service."""
     state = StateStreamService(
         hub,
@@ -82,7 +124,10 @@ def make_services(hub: Hub, origin: Origin, calls: CallCache | None, settings: S
         node_methods=settings.node.node_methods,
         subscriber_limit=settings.subscriber_limit,
     )
-    return [state, IngestService(origin)] if settings.ingest else [state]
+    if not settings.ingest:
+        return [state]
+    publishers = None if keeper is None else make_publishers(keeper.journal)
+    return [state, IngestService(origin, publishers=publishers)]
 
 
 def make_upstream(hub: Hub, settings: SidecarSettings) -> UpstreamSource:

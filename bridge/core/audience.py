@@ -5,16 +5,14 @@ head it is a member of an audience: the readers that want the same updates in th
 pending is joined into one buffer for all of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
-from bridge.core.cursor import Cursor, Spec, skips
+from bridge.core.cursor import Cursor, Gap, Spec, gather, skips
+from bridge.core.deep import STAND_INS
 from bridge.core.history import History
 from bridge.core.streams import Delivery
-from bridge.core.update import Form, Format, Missed, Update
-
-STAND_IN_LIMIT = 1000
-"""How many keys' values stand in for a gap in a stream that is read whole."""
+from bridge.core.update import Form, Format, Missed, Update, form_of
 
 Write = Callable[[bytes], object]
 SubscriptionKey = tuple[str, str | None]
@@ -90,7 +88,26 @@ class Reader:
 
     def form(self, spec: Spec) -> Form:
         """The form in which it gets the updates of a subscription."""
-        return Form(self.format, spec.fields)
+        return form_of(self.format, spec.fields)
+
+    def make_audience(self) -> "Audience":
+        """Return an audience for readers that want what it wants."""
+        return Audience(self)
+
+    def send(self, frames: list[bytes]) -> None:
+        """Write frames, at least one, that bring it to where its cursors stand."""
+        self.write(b"".join(frames))
+
+    def read(self, cursors: Iterable[Cursor], limit: int, size_bytes: int) -> list[bytes]:
+        """Read on from some of its cursors; return the frames of the updates.
+
+        Args:
+            cursors: none of them with a gap before it.
+            limit: how many updates to read at most.
+            size_bytes: how large they may be together, serialized, unless a single one is larger.
+        """
+        read = gather(cursors, limit, size_bytes)
+        return [cursor.history.frame(update, self.form(cursor.spec)) for update, cursor in read]
 
     def delivered(self, cursor: Cursor) -> int:
         """How many updates it was given through one of its cursors since the books began."""
@@ -109,18 +126,13 @@ class Reader:
             values = [update for update in history.current(limit) if update.seq <= cursor.at]
         return [history.frame(update, form) for update in values if cursor.spec.matches(update)]
 
-    def stand_in(self, cursor: Cursor, missed: Missed) -> list[bytes]:
-        """Return the frames that stand in for missed updates: values as they were just before what is still held."""
-        form, history = self.form(cursor.spec), cursor.history
-        if cursor.spec.key is not None:
-            bases = [history.base[cursor.spec.key]]
-        else:
-            values = list(history.base.values())
-            bases = [update for update in values if update.seq >= missed.first][-STAND_IN_LIMIT:] or values[-1:]
-        frames = self.events.gap(cursor, missed)
-        wanted = [update for update in bases[:-1] if cursor.spec.matches(update)]
-        frames += [history.frame(update, form._replace(snapshot=True)) for update in wanted]
-        frames += [update.standing_in(form, missed) for update in bases[-1:]]
+    def stand_in(self, cursor: Cursor, gap: Gap) -> list[bytes]:
+        """Return the frames that stand in for missed updates: values as they were just before what can still be had."""
+        form, values = self.form(cursor.spec), gap.values[-STAND_INS:]
+        frames = self.events.gap(cursor, gap.missed)
+        wanted = [update for update in values[:-1] if cursor.spec.matches(update)]
+        frames += [cursor.history.frame(update, form._replace(snapshot=True)) for update in wanted]
+        frames += [update.standing_in(form, gap.missed) for update in values[-1:]]
         return frames
 
 
@@ -186,14 +198,18 @@ class Audience:
         """Return what is pending as one buffer and how many updates that is, and count it."""
         pending, self.pending = self.pending, []
         before = {key: tally.delivered for key, tally in self.tallies.items()}
-        frames = [frame for update in reversed(pending) if (frame := self._frame(update))]
+        found = [(update, frame) for update in reversed(pending) if (frame := self._frame(update))]
         for key, tally in self.tallies.items():
             tally.seen.clear()
             if skips(tally.spec, tally.history):
                 span = tally.history.cut - tally.history.cut_before
                 tally.skipped += span - (tally.delivered - before[key])
-        frames.reverse()
-        return b"".join(frames), len(frames)
+        found.reverse()
+        return self.buffer(found), len(found)
+
+    def buffer(self, found: list[tuple[Update, bytes]]) -> bytes:
+        """Return the frames of a sweep, with their updates, as one buffer."""
+        return b"".join(frame for _, frame in found)
 
     def _frame(self, update: Update) -> bytes | None:
         """Return the frame of an update if any spec wants it; called with the newest first."""
@@ -207,5 +223,5 @@ class Audience:
                 tally.seen.add(update.key)
             tally.delivered += 1
             if frame is None:
-                frame = tally.history.frame(update, Form(self.format, tally.spec.fields))
+                frame = tally.history.frame(update, form_of(self.format, tally.spec.fields))
         return frame

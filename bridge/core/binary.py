@@ -13,7 +13,7 @@ from bridge.core.frames import Opcode, frame
 from bridge.core.history import History
 from bridge.core.jsonform import started_row, stats_row
 from bridge.core.methods import Result, Stats, Streams, Subscribed, Unsubscribed
-from bridge.core.pages import Page
+from bridge.core.pages import Page, cut_page
 from bridge.core.position import Position
 from bridge.core.streams import DELIVERY_NUMBERS
 from bridge.core.update import field, missed_range
@@ -189,13 +189,17 @@ def result_message(result: Subscribed | Unsubscribed | Streams | Stats) -> frame
 
 
 def page_body(page: Page) -> bytes:
-    """Return a serialized HistoryPageFrame: written by hand around the bytes of the updates, which stay as they are."""
+    """Return a serialized HistoryPageFrame: written by hand around the bytes of the updates, which stay as they are.
+
+    It has as much of the page as there is room for.
+    """
+    page, updates = cut_page(page, lambda update: field(UPDATES, update.raw))
     rest = frames_pb2.HistoryPageFrame()
     if page.next is not None:
         rest.next.CopyFrom(position_message(page.next))
     if page.missed is not None:
         rest.missed.CopyFrom(missed_range(page.missed))
-    return b"".join((*(field(UPDATES, update.raw) for update in page.updates), rest.SerializeToString()))
+    return b"".join((*updates, rest.SerializeToString()))
 
 
 def position_message(position: Position) -> stream_pb2.Position:
@@ -214,6 +218,6 @@ def stream_info(history: History) -> stream_pb2.StreamInfo:
         keyed=stream.keyed,
         message=stream.message,
         epoch=history.epoch,
-        oldest=history.oldest if len(history) else 0,
+        oldest=history.reach if history.reach <= history.head else 0,
         newest=history.head,
     )

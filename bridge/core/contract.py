@@ -21,8 +21,9 @@ from bridge.core.jsonschema import (
     one_of,
     ref,
 )
+from bridge.core.names import KEY_RULE, NAME_RULE
 from bridge.core.requests import HISTORY, RATE_LIMIT_HZ, SUBSCRIBE
-from bridge.core.streams import KEY_RULE, NAME_RULE, Delivery
+from bridge.core.streams import Delivery
 from bridge.core.where import IN_LIMIT
 
 CLASSIC: Final = "classic"
@@ -282,7 +283,10 @@ ERRORS: Final[dict[ErrorCode, str]] = {
     ErrorCode.INVALID_REQUEST: "It is JSON, but not a request.",
     ErrorCode.METHOD_NOT_FOUND: "There is no such method; data.methods are those that there are.",
     ErrorCode.INVALID_PARAMS: "A parameter is wrong; the message says which, and what is allowed.",
-    ErrorCode.UPSTREAM_UNAVAILABLE: "The state service cannot be reached; data.retry_after_ms says when to ask again.",
+    ErrorCode.UPSTREAM_UNAVAILABLE: (
+        "The state service cannot be reached, or older updates cannot be read now; "
+        "data.retry_after_ms says when to ask again."
+    ),
 }
 """The errors in use over the WebSocket."""
 

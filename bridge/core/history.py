@@ -1,16 +1,20 @@
-"""History: what the hub remembers of one stream, bounded by count, bytes, age and number of keys."""
+"""History: what the hub remembers of one stream, bounded by count, bytes, age and number of keys.
+
+Behind what is in memory there may be more on disk, down to `reach`: it is read again page by page.
+"""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
+from typing import NamedTuple, cast
 
+from bridge.core.deep import DeepPage, Pages, Place
 from bridge.core.streams import Stream
 from bridge.core.update import Form, Update
 
 by_seq = attrgetter("seq")
-by_time = attrgetter("time_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +27,18 @@ class HistoryLimits:
     keys: int = 200_000  # of a keyed stream whose current value is held
 
 
+class Gone(NamedTuple):
+    """What cannot be had any more."""
+
+    last: int  # seq of the newest of it
+    values: list[Update]  # that stand in for it: the newest of each key, in order
+    whole: bool  # whether a key that is not among them has certainly none
+
+
 class History:
     """One stream's updates, the newest ones in order, and the current value of each key.
+
+    What it holds is what is in memory; only `reach`, `gone` and `trimmed` know of more.
 
     `seq` is dense on streams delivered `every`. On `latest` streams the updates between two that are held may
     never have been taken in.
@@ -39,14 +53,18 @@ class History:
         latest: the current value of each key, the least recently changed first; "" is the key where there is none.
         base: the newest update of each key that is no longer held, the value that stands in for what was trimmed;
             in the order of publication.
+        pages: what lies behind memory, of every stream.
         cursors: how many cursors stand in it.
         taken: how many updates have been taken in.
     """
 
-    __slots__ = ("_bytes", "_start", "_updates", "base", "cursors", "cut", "cut_before", "epoch", "head", "latest",
-                 "limits", "name", "stream", "taken")  # fmt: skip
+    __slots__ = ("_bytes", "_reach", "_start", "_updates", "base", "cursors", "cut", "cut_before", "epoch", "head",
+                 "latest", "limits", "name", "pages", "stream", "taken")  # fmt: skip
 
-    def __init__(self, name: str, stream: Stream | None, epoch: str, limits: HistoryLimits) -> None:
+    def __init__(
+        self, name: str, stream: Stream | None, epoch: str, limits: HistoryLimits, pages: Pages | None = None
+    ) -> None:
+        self.pages = Pages() if pages is None else pages
         self.name = name
         self.stream = stream
         self.epoch = epoch
@@ -63,6 +81,7 @@ class History:
         self._updates: list[Update | None] = []  # None below _start
         self._start = 0
         self._bytes = 0
+        self._reach = 0  # 0: nothing is behind memory
 
     def __len__(self) -> int:
         """How many updates it holds."""
@@ -72,6 +91,15 @@ class History:
     def oldest(self) -> int:
         """Seq of the oldest update held; one more than `head` where none is."""
         return self._at(self._start).seq if len(self) else self.head + 1
+
+    @property
+    def reach(self) -> int:
+        """Seq of the oldest update that can be had; `oldest` where nothing is behind memory."""
+        return min(self._reach, self.oldest) if self._reach else self.oldest
+
+    def extend(self, reach: int) -> None:
+        """Note that updates from `reach` on can be had from behind memory, if there is anything to read them with."""
+        self._reach = reach if self.pages.load is not None else 0
 
     @property
     def size_bytes(self) -> int:
@@ -179,20 +207,44 @@ class History:
                 break
         return update if update is not None and update.seq <= seq else None
 
-    def first_since_time(self, time_ms: int) -> int:
-        """Return the seq before the first update published at or after `time_ms`."""
-        index = bisect_left(self._updates, time_ms, lo=self._start, key=by_time)
+    def first_since(self, before: Callable[[Update], bool]) -> int:
+        """Return the seq before the first update that does not lie before what is looked for.
+
+        Args:
+            before: whether an update does; once it is false it stays so.
+        """
+        index = bisect_left(self._updates, True, lo=self._start, key=lambda update: not before(cast(Update, update)))
         return self._at(index).seq - 1 if index < len(self._updates) else self.head
 
-    def first_since_height(self, height: int) -> int:
-        """Return the seq before the first update whose data has a `height` of at least `height`."""
-        seq = self.head
-        for update in self.backwards(self.head + 1):
-            found = update.data().get("height")
-            if isinstance(found, int) and found < height:
-                break
-            seq = update.seq - 1
-        return seq
+    def trimmed(self, key: str) -> int:
+        """Return the seq of the newest update of `key` that is no longer held, 0 if there is none."""
+        if (base := self.base.get(key)) is not None:
+            return base.seq
+        update = self.latest.get(key)
+        while update is not None and update.seq >= self.oldest:
+            before = self.get(update.prev) if update.prev else None
+            if before is None:
+                return update.prev
+            update = before
+        return update.seq if update is not None else 0
+
+    def gone(self) -> Gone | DeepPage | Place:
+        """Return what is before `reach`.
+
+        Returns:
+            What stands in for it; the page that would say so, if it cannot be had; its place, if it is not here.
+        """
+        reach = self.reach
+        if reach == self.oldest:
+            return Gone(reach - 1, list(self.base.values()), whole=True)
+        place, page = self.pages.find(self, reach - 1)
+        if page is None or not page.based:
+            return place
+        if page.refused:
+            return page
+        values = {update.key: update for update in page.base}
+        values |= {update.key: update for update in self.base.values() if update.seq < page.first}
+        return Gone(page.first - 1, sorted(values.values(), key=by_seq), page.base_whole)
 
     def current(self, limit: int) -> list[Update]:
         """Return the current values of at most `limit` keys, those that changed last, in order."""
@@ -204,6 +256,9 @@ class History:
         """Return `update` encoded as `form`, and count the memory if it was not before."""
         before = update.size_bytes
         frame = update.frame(form)
-        if update.size_bytes != before and self.get(update.seq) is update:  # a base is not held
-            self._bytes += update.size_bytes - before
+        if update.size_bytes != before:
+            if update.page is not None:
+                self.pages.grow(update.page, update.size_bytes - before)
+            elif self.get(update.seq) is update:  # a base is not held
+                self._bytes += update.size_bytes - before
         return frame

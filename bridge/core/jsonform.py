@@ -7,7 +7,7 @@ import msgspec
 from bridge.core.cursor import Books, Cursor
 from bridge.core.history import History
 from bridge.core.methods import Result, Started, Stats, Streams, Subscribed, Unsubscribed
-from bridge.core.pages import Page
+from bridge.core.pages import Page, cut_page
 from bridge.core.position import Position
 from bridge.core.update import Form, Format
 
@@ -59,7 +59,7 @@ def stream_row(history: History) -> dict[str, object]:
         "delivery": stream.delivery.value,
         "keyed": stream.keyed,
         "message": stream.message,
-        "oldest": Position(history.epoch, history.oldest)._asdict() if len(history) else None,
+        "oldest": Position(history.epoch, history.reach)._asdict() if history.reach <= history.head else None,
         "newest": Position(history.epoch, history.head)._asdict(),
     }
 
@@ -71,8 +71,13 @@ def stats_row(cursor: Cursor, books: Books) -> dict[str, object]:
 
 
 def page_object(page: Page, format_: Format) -> dict[str, object]:
-    """Return a page of history; its updates are as on the stream."""
-    members: dict[str, object] = {"updates": [msgspec.Raw(update.json(Form(format_))) for update in page.updates]}
+    """Return a page of history, or as much of it as there is room for; its updates are as on the stream."""
+    return page_members(*cut_page(page, lambda update: update.json(Form(format_))))
+
+
+def page_members(page: Page, updates: list[bytes]) -> dict[str, object]:
+    """Return a page of history whose updates are encoded already."""
+    members: dict[str, object] = {"updates": list(map(msgspec.Raw, updates))}
     if page.missed is not None:
         members["missed"] = {"from": page.missed.first, "to": page.missed.last}
     if page.next is not None:

@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from bridge.core.streams import DECIMAL, KEY_RULE, Stream
+from bridge.core.names import KEY_RULE
+from bridge.core.streams import DECIMAL, Stream
 from bridge.core.translate import INT64_TYPES, json_options, message_type
 from generated.theblock.state.v1 import options_pb2, update_pb2
 

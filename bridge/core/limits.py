@@ -24,5 +24,5 @@ class Limits:
     where_terms: int = _limit(16, 1, 256, "Terms in the `where` of one subscription.")
     fields: int = _limit(64, 1, 1024, "Names in the `fields` of one subscription.")
     bad_messages: int = _limit(20, 1, 1000, "Bad messages in a row after which a connection is closed.")
-    sse_streams: int = _limit(16, 1, 256, "Streams of one Server-Sent Events connection.")
+    sse_streams: int = _limit(16, 1, 32, "Subscriptions of one Server-Sent Events connection.")
     rpc_body_bytes: int = _limit(1 << 20, 1024, 16 << 20, "Largest body of `POST /rpc`.")

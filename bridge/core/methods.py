@@ -6,7 +6,8 @@ from typing import Final, NamedTuple
 
 from bridge.core.audience import Reader
 from bridge.core.codes import ErrorCode
-from bridge.core.cursor import Books, Cursor
+from bridge.core.cursor import ENDLESS, Books, Cursor
+from bridge.core.deep import RETRY_AFTER_MS, Needed, Place, unreadable
 from bridge.core.errors import RequestError
 from bridge.core.history import History
 from bridge.core.hub import Hub
@@ -25,10 +26,6 @@ from bridge.core.requests import (
 from bridge.core.streams import Delivery
 from bridge.core.update import Format
 
-RETRY_AFTER_MS: Final = 1000
-"""When to ask again while the state service cannot be reached."""
-
-
 NEAR_NAMES: Final = 100
 """How many names, the declared ones first, a name that nothing has declared is compared with: it takes 10 us each."""
 
@@ -42,8 +39,16 @@ class Started(NamedTuple):
     did_you_mean: str | None  # the nearest declared name
     position: Position
     recovered: bool | None = None  # whether every update behind the position asked for follows; None: none was
-    replayed: int | None = None  # how many updates are replayed
+    replayed: int | None = None  # how many updates are replayed; None: that is not known yet
     reason: str | None = None  # why a position could not be resumed from
+
+
+class Start(NamedTuple):
+    """What became of where a subscription was asked to begin; see Started."""
+
+    recovered: bool | None = None
+    replayed: int | None = None
+    reason: str | None = None
 
 
 class Subscribed(NamedTuple):
@@ -81,37 +86,67 @@ class Answer(NamedTuple):
 
 
 class Methods:
-    """The methods, for one client."""
+    """The methods, for one client.
 
-    __slots__ = ("_hub", "_limits", "_reader")
+    Attributes:
+        late: whether what needs pages that are not here is refused, rather than waited for.
+    """
+
+    __slots__ = ("_hub", "_limits", "_reader", "late")
 
     def __init__(self, hub: Hub, reader: Reader, limits: Limits) -> None:
         self._hub = hub
         self._reader = reader
         self._limits = limits
+        self.late = True
 
     def call(self, method: object, params: object) -> Answer:
         """Call a method.
 
         Raises:
             RequestError: there is no such method, or it refuses; nothing has been done then.
+            Needed: it needs pages that are not here, and is not late; nothing has been done then.
         """
         if not isinstance(method, str):
             raise RequestError(ErrorCode.INVALID_REQUEST, 'a request has a "method", one of ' + ", ".join(METHODS))
         if method not in METHODS:
             data: dict[str, object] = {"methods": list(METHODS)}
             raise RequestError(ErrorCode.METHOD_NOT_FOUND, f"there is no method {method[:80]!r}", data)
-        return METHODS[method](self, params)
+        try:
+            return METHODS[method](self, params)
+        except Needed:
+            if self.late:
+                raise unreadable() from None
+            raise
+
+    def needs(self, method: object, params: object) -> tuple[Place, ...]:
+        """Return the pages that a call would need first, as far as that can be told; nothing is done."""
+        plan = PLANS.get(method) if isinstance(method, str) else None
+        try:
+            if plan is not None:
+                plan(self, params)
+        except Needed as needed:
+            return needed.places
+        except RequestError:
+            pass  # which the call will tell
+        return ()
 
     # ------------------------------------------------------------------ subscribe
 
     def _subscribe(self, params: object) -> Answer:
+        begun = [self._begin(subscribe) for subscribe in self._plan_subscribe(params)]
+        return Answer(Subscribed([row for row, _ in begun]), [frame for _, frames in begun for frame in frames])
+
+    def _plan_subscribe(self, params: object) -> list[Subscribe]:
+        """Return what is asked for, checked, and so that it can be done at once."""
         asked = parse_subscribe(params, self._limits)
         self._check_room(asked)
         for subscribe in asked:
             self._check(subscribe)
-        begun = [self._begin(subscribe) for subscribe in asked]
-        return Answer(Subscribed([row for row, _ in begun]), [frame for _, frames in begun for frame in frames])
+            history = self._hub.histories.get(subscribe.spec.stream)
+            if history is not None:
+                self._place(Cursor(subscribe.spec, history, history.head), subscribe)
+        return asked
 
     def _check_room(self, asked: list[Subscribe]) -> None:
         limits = self._limits
@@ -158,11 +193,7 @@ class Methods:
             reason = obstacle(history, since.position) if since.position is not None else None
             if reason not in (Reason.EPOCH, Reason.AHEAD):
                 return
-        raise RequestError(
-            ErrorCode.UPSTREAM_UNAVAILABLE,
-            "the state service cannot be reached, so the position cannot be decided on; keep it and ask again",
-            {"retry_after_ms": RETRY_AFTER_MS},
-        )
+        raise undecidable()
 
     def _begin(self, asked: Subscribe) -> tuple[Started, list[bytes]]:
         """Begin or change one subscription; return its row of the result and its snapshot."""
@@ -170,12 +201,8 @@ class Methods:
         cursor = self._hub.subscribe(self._reader, spec)
         declared = cursor.history.stream is not None
         near = None if declared else self._nearest(spec.stream)
-        row = Started(spec.stream, spec.key, declared, near, Position(cursor.epoch, cursor.at))
-        if asked.since is not None:
-            row = self._resume(row, cursor, asked)
-        elif asked.last is not None:
-            row = row._replace(replayed=self._replay(cursor, asked.last))
-        row = row._replace(position=Position(cursor.epoch, cursor.at))
+        start = self._place(cursor, asked)
+        row = Started(spec.stream, spec.key, declared, near, Position(cursor.epoch, cursor.at), *start)
         begins_now = asked.since is None and not row.replayed
         wants_value = begins_now or row.reason in (Reason.EPOCH, Reason.AHEAD)
         return row, self._reader.snapshots(cursor, self._limits.page) if wants_value else []
@@ -184,36 +211,51 @@ class Methods:
         known = [history.name for history in self._hub.histories.values() if history.stream is not None][:NEAR_NAMES]
         return next(iter(get_close_matches(name, known, 1)), None)
 
-    @staticmethod
-    def _resume(row: Started, cursor: Cursor, asked: Subscribe) -> Started:
+    def _place(self, cursor: Cursor, asked: Subscribe) -> Start:
+        """Put a cursor at the head to where it is asked to begin.
+
+        Raises:
+            Needed: pages are needed to tell where that is.
+        """
+        if asked.since is not None:
+            return self._resume(cursor, asked.since)
+        return Start(replayed=self._replay(cursor, asked.last)) if asked.last is not None else Start()
+
+    def _confirm_void(self, history: History, position: Position) -> None:
+        """Let a position pass for worth nothing only if it is so to the state service: it may not have come here yet.
+
+        Raises:
+            Needed: that is not known.
+            RequestError: that could not be known in time.
+        """
+        place = Place(history.name, position.epoch, position.seq - 1, ahead=True)
+        if not history.pages.is_void(place):
+            raise undecidable() if self.late else Needed(place)
+
+    def _resume(self, cursor: Cursor, since: Since) -> Start:
         """Put a cursor behind the position that a client has."""
-        assert asked.since is not None
-        history, position = cursor.history, asked.since.position
-        if position is None:
-            cursor.restart(asked.since.seq(history), replay_to=history.head)
-            if cursor.loses():
-                return row._replace(recovered=False, reason=Reason.TRIMMED)
-            return row._replace(recovered=True, replayed=cursor.replayed())
-        reason = obstacle(history, position)
+        history, position = cursor.history, since.position
+        reason = obstacle(history, position) if position is not None else None
+        if position is not None and reason in (Reason.EPOCH, Reason.AHEAD) and history.pages.follows:
+            self._confirm_void(history, position)
         if reason in (Reason.EPOCH, Reason.AHEAD):
             cursor.restart(history.head)
-            return row._replace(recovered=False, reason=reason)
-        cursor.restart(position.seq)
-        if reason is not None and cursor.loses():
-            return row._replace(recovered=False, reason=reason)
-        return row._replace(recovered=True, replayed=cursor.replayed())
+            return Start(recovered=False, reason=reason)
+        cursor.restart(since.seq(history), replay_to=0 if position is not None else history.head)
+        if cursor.loses():
+            return Start(recovered=False, reason=Reason.TRIMMED)
+        return Start(recovered=True, replayed=cursor.replayed())
 
     @staticmethod
-    def _replay(cursor: Cursor, last: int) -> int:
+    def _replay(cursor: Cursor, last: int) -> int | None:
         """Put a cursor before the last updates; return how many they are."""
-        history = cursor.history
-        if cursor.spec.key is None:
-            at = max(history.head - last, history.oldest - 1)
-        else:
-            updates = history.of_key(cursor.spec.key, 0, len(history))[-last:] if last else []
-            at = updates[0].seq - 1 if updates else history.head
-        cursor.restart(at, replay_to=history.head)
-        return cursor.replayed()
+        history, key = cursor.history, cursor.spec.key
+        if key is None or not last:
+            cursor.restart(max(history.head - last, history.reach - 1), replay_to=history.head)
+            return cursor.replayed()
+        page = read_page(history, key, history.reach - 1, None, last, reverse=True, size_bytes=ENDLESS)
+        cursor.restart(page.updates[-1].seq - 1 if page.updates else history.head, replay_to=history.head)
+        return len(page.updates)
 
     # ------------------------------------------------------------------ the others
 
@@ -226,6 +268,9 @@ class Methods:
         return Answer(Streams([h for h in self._hub.histories.values() if h.stream is not None]), [])
 
     def _history(self, params: object) -> Answer:
+        return Answer(self._page(params), [])
+
+    def _page(self, params: object) -> Page:
         asked = parse_history(params, self._limits)
         history = self._declared(asked.stream)
         if history is None:
@@ -233,7 +278,7 @@ class Methods:
             raise bad(f"stream {asked.stream!r} is not declared" + (f"; did you mean {near!r}?" if near else ""))
         check_key(history, asked.key)
         self._check_decidable(asked.stream, asked.since)
-        return Answer(page_of(history, asked), [])
+        return page_of(history, asked)
 
     def _stats(self, params: object) -> Answer:
         no_params(params)
@@ -251,6 +296,22 @@ METHODS: Final[dict[str, Callable[[Methods, object], Answer]]] = {
 """The methods by name."""
 
 
+PLANS: Final[dict[str, Callable[[Methods, object], object]]] = {
+    "state_stream.subscribe": Methods._plan_subscribe,
+    "state_stream.history": Methods._page,
+}
+"""What finds out, without doing anything, what methods need that are about the past."""
+
+
+def undecidable() -> RequestError:
+    """Return the error for a position that cannot be decided on, since the state service cannot be asked."""
+    return RequestError(
+        ErrorCode.UPSTREAM_UNAVAILABLE,
+        "the state service cannot be reached, so the position cannot be decided on; keep it and ask again",
+        {"retry_after_ms": RETRY_AFTER_MS},
+    )
+
+
 def check_key(history: History | None, key: str | None) -> None:
     """Check that a stream, if it is declared, has keys where one is asked for.
 
@@ -265,13 +326,14 @@ def page_of(history: History, asked: ListHistory) -> Page:
     """Return the page of history that is asked for.
 
     Raises:
-        RequestError: a position is of another epoch.
+        RequestError: a position is of another epoch, or pages cannot be had now.
+        Needed: pages are needed that are not here.
     """
     since = asked.since
     for position in (since.position if since else None, asked.until):
         if position is not None and position.epoch != history.epoch:
             data: dict[str, object] = {"reason": Reason.EPOCH, "epoch": history.epoch}
             raise RequestError(ErrorCode.INVALID_PARAMS, f"{position} is not of epoch {history.epoch}", data)
-    start = since.seq(history) if since else history.oldest - 1
+    start = since.seq(history) if since else history.reach - 1
     until = asked.until.seq if asked.until is not None else None
     return read_page(history, asked.key, start, until, asked.limit, reverse=asked.reverse)

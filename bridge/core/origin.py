@@ -16,7 +16,8 @@ from bridge.core.errors import PublishError
 from bridge.core.history import History
 from bridge.core.hub import Hub
 from bridge.core.jsontext import JsonError, parse_object
-from bridge.core.streams import KEY, KEY_RULE, NAME, NAME_RULE, Stream, check_decimals
+from bridge.core.names import KEY, KEY_RULE, NAME, NAME_RULE
+from bridge.core.streams import Stream, check_decimals
 from bridge.core.update import Update
 from generated.theblock.state.v1 import update_pb2
 

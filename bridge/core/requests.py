@@ -7,9 +7,9 @@ from bridge.core.codes import ErrorCode
 from bridge.core.cursor import Spec
 from bridge.core.errors import RequestError
 from bridge.core.limits import Limits
+from bridge.core.names import KEY, KEY_RULE, NAME, NAME_RULE
 from bridge.core.pages import Since
 from bridge.core.position import Position
-from bridge.core.streams import KEY, KEY_RULE, NAME, NAME_RULE
 from bridge.core.where import parse_where
 
 SEQ_LIMIT = 1 << 63

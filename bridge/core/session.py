@@ -1,7 +1,8 @@
 """The session of one client: a pure state machine, messages in, effects out.
 
 It reads requests, acts on the hub at once (subscribing and taking the position is one step), and returns what is
-to be sent. It does no I/O and has no clock; the hub and the reader that it acts on are given.
+to be sent. What needs pages that are not here does nothing but say so, and is received again when they are. It does no
+I/O and has no clock; the hub and the reader that it acts on are given.
 """
 
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from typing import NamedTuple
 
 from bridge.core.audience import Reader
 from bridge.core.codes import BAD_MESSAGES, WRONG_KIND, Close, ErrorCode
+from bridge.core.deep import Needed, Place
 from bridge.core.errors import RequestError
 from bridge.core.frames import Frame, Opcode, check_utf8, text_frame
 from bridge.core.hub import Hub, Status
@@ -20,6 +22,9 @@ from bridge.core.update import encode_json
 
 TOLERATED = {ErrorCode.UPSTREAM_UNAVAILABLE, ErrorCode.RATE_LIMITED}
 """Errors that are not the client's doing: they do not count as bad messages."""
+
+BATCH_PAGES = 16
+"""How many pages a batch waits for at one time."""
 
 Request = dict[str, object]
 
@@ -37,7 +42,13 @@ class Shut(NamedTuple):
     message: str
 
 
-Effect = Send | Shut
+class Await(NamedTuple):
+    """Effect, alone: have the message received again when one of these pages is here; until then no other."""
+
+    places: tuple[Place, ...]
+
+
+Effect = Send | Shut | Await
 
 
 class Session:
@@ -65,8 +76,12 @@ class Session:
         """Begin, with subscriptions named in the URL."""
         return self.request({"method": "state_stream.subscribe", "params": streams}) if streams else []
 
-    def receive(self, frame: Frame) -> list[Effect]:
+    def receive(self, frame: Frame, *, late: bool = False) -> list[Effect]:
         """Take a message in.
+
+        Args:
+            frame: with the message.
+            late: whether it has waited long enough, and is answered without the pages that are still not here.
 
         Returns:
             What to do, in order.
@@ -75,7 +90,11 @@ class Session:
             FrameError: a text message is not UTF-8. Nothing else is ever raised, whatever a client sends.
         """
         if frame.opcode is self.opcode:
-            return self.message(frame.payload)
+            self.methods.late = late
+            try:
+                return self.message(frame.payload)
+            except Needed as needed:
+                return [Await(needed.places)]
         if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
             return [Shut(WRONG_KIND, self.wrong_kind)]
         return []
@@ -134,10 +153,24 @@ class Session:
         if not requests or len(requests) > self.limits.batch:
             sentence = f"a batch has 1 to {self.limits.batch} requests, not {len(requests)}"
             return self.refuse(invalid(sentence), {})
+        if not self.methods.late:
+            self.collect(requests)
         answered = [self.respond(request) for request in requests]
         responses = [response for response, _ in answered if response is not None]
         effects: list[Effect] = [Send(text_frame(encode_json(responses)))] if responses else []
         return [*effects, *(Send(frame) for _, frames in answered for frame in frames), *self.strikes()]
+
+    def collect(self, requests: list[object]) -> None:
+        """Have the pages that a batch needs be here before anything of it is done.
+
+        Raises:
+            Needed: some are not.
+        """
+        asked = [request for request in requests if isinstance(request, dict)]
+        places = {place for one in asked for place in self.methods.needs(one.get("method"), one.get("params"))}
+        if places:
+            raise Needed(*sorted(places)[:BATCH_PAGES])
+        self.methods.late = True
 
     def respond(self, request: object) -> tuple[dict[str, object] | None, list[bytes]]:
         """Return the JSON-RPC response, None for a notification, and the frames that follow."""

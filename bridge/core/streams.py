@@ -10,14 +10,11 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from bridge.core.errors import PublishError, SchemaError
+from bridge.core.names import NAME, NAME_RULE
 from bridge.core.translate import ToObject, compile_message, json_options, message_type
 from generated.theblock.state.v1 import options_pb2, update_pb2
 
-NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
-KEY = re.compile(r"[A-Za-z0-9:._-]{1,128}")
 DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,99})")
-NAME_RULE = "[a-z][a-z0-9_]{0,63}"
-KEY_RULE = "[A-Za-z0-9:._-]{1,128}"
 
 
 class Delivery(StrEnum):

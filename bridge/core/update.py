@@ -5,7 +5,8 @@ the field set. Encoded, it is complete: a whole WebSocket frame, or a whole fiel
 """
 
 from enum import IntEnum
-from typing import NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import ref
 
 import msgspec
@@ -16,7 +17,10 @@ from bridge.core.streams import Stream
 from bridge.core.where import Where
 from generated.theblock.state.v1 import frames_pb2, update_pb2
 
-OVERHEAD_BYTES = 672
+if TYPE_CHECKING:
+    from bridge.core.deep import DeepPage
+
+OVERHEAD_BYTES = 680
 """What an update costs in memory beside its bytes (measured with sys.getsizeof over its parts on Python 3.11)."""
 
 UPDATES_TAG = b"\x22"
@@ -40,6 +44,13 @@ class Format(IntEnum):
     JSON_INT64_STRING = 1  # a text frame; 64-bit integers are strings
     RESPONSE = 2  # a field of SubscribeResponse: the bytes it arrived as
     PROTO = 3  # a binary frame with a ServerFrame: the bytes it arrived as
+    EVENT = 4  # a Server-Sent Event with the JSON of the text frame
+    EVENT_INT64_STRING = 5  # the same; 64-bit integers are strings
+
+    @property
+    def int64_string(self) -> bool:
+        """Whether 64-bit integers are strings in its JSON."""
+        return self in (Format.JSON_INT64_STRING, Format.EVENT_INT64_STRING)
 
 
 class Form(NamedTuple):
@@ -48,6 +59,12 @@ class Form(NamedTuple):
     format: Format = Format.JSON
     fields: tuple[str, ...] | None = None  # of data, JSON only; None: all
     snapshot: bool = False  # marked as a snapshot
+
+
+@lru_cache(1024)
+def form_of(format_: Format, fields: tuple[str, ...] | None) -> Form:
+    """Return a form, the same object each time: every update that was encoded as it keeps one."""
+    return Form(format_, fields)
 
 
 class Missed(NamedTuple):
@@ -69,11 +86,12 @@ class Update:
         prev: seq of the key's previous update on keyed streams, 0 at first.
         raw: the serialized Update, byte for byte as the state service made it.
         ordinal: its place among all updates of this hub; set when the hub takes it in.
+        page: that it is on, if it was read from disk again.
         size_bytes: what it costs in memory now, encoded forms included.
     """
 
-    __slots__ = ("_frames", "_outcomes", "epoch", "key", "ordinal", "prev", "raw", "seq", "size_bytes", "stream",
-                 "time_ms")  # fmt: skip
+    __slots__ = ("_frames", "_outcomes", "epoch", "key", "ordinal", "page", "prev", "raw", "seq", "size_bytes",
+                 "stream", "time_ms")  # fmt: skip
 
     def __init__(
         self, stream: Stream, epoch: str, seq: int, time_ms: int, raw: bytes, key: str = "", prev: int = 0
@@ -86,6 +104,7 @@ class Update:
         self.key = key
         self.prev = prev
         self.ordinal = 0
+        self.page: DeepPage | None = None
         self.size_bytes = OVERHEAD_BYTES + len(raw)
         self._frames: dict[Form, bytes] = {}
         self._outcomes: dict[ref[Where], bool] = {}  # no filter is kept alive here when its subscriptions end
@@ -122,6 +141,9 @@ class Update:
                 return UPDATES_TAG + varint(len(self.raw)) + self.raw
             case Format.PROTO:
                 return frame(Opcode.BINARY, self._server_frame(form, missed))
+            case Format.EVENT | Format.EVENT_INT64_STRING:
+                one_line = self.json(form, missed).translate(None, b"\r\n")  # they can only stand between tokens
+                return b"data: %b\n\n" % one_line
             case _:
                 return text_frame(self.json(form, missed))
 
@@ -157,7 +179,7 @@ class Update:
     def data(self, format_: Format = Format.JSON) -> dict[str, object]:
         """Return its data as a JSON object."""
         message = self.message()
-        strings = format_ is Format.JSON_INT64_STRING
+        strings = format_.int64_string
         if self.stream.custom:
             data: dict[str, object] = msgspec.json.decode(message.custom.json)
             return long_integers_as_strings(data) if strings else data  # type: ignore[return-value]
@@ -165,7 +187,7 @@ class Update:
         return self.stream.strings(payload) if strings else self.stream.numbers(payload)
 
     def _data_json(self, message: update_pb2.Update, form: Form) -> bytes:
-        if self.stream.custom and form.format is Format.JSON and form.fields is None:
+        if self.stream.custom and not form.format.int64_string and form.fields is None:
             return message.custom.json  # as the publisher wrote it, all digits included
         data = self.data(form.format)
         if form.fields is not None:

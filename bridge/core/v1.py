@@ -14,9 +14,9 @@ from bridge.core.errors import RequestError
 from bridge.core.frames import Opcode, text_frame
 from bridge.core.hub import Hub, State, Status
 from bridge.core.limits import Limits
-from bridge.core.pages import Reason
+from bridge.core.notices import Notices
 from bridge.core.session import TOLERATED, Effect, Request, Send, Session
-from bridge.core.update import Format, Missed, encode_json
+from bridge.core.update import Format, encode_json
 
 PROGRESS_MS = 15_000
 """How often a client is told how far streams have come without a delivery to it."""
@@ -31,7 +31,7 @@ class Greeting(NamedTuple):
     ping_interval_ms: int
 
 
-class V1Session(Session):
+class V1Session(Session, Notices):
     """One client's session in theblock.v1.json."""
 
     __slots__ = ("_greeting", "_progress_ms", "_told")
@@ -73,11 +73,11 @@ class V1Session(Session):
 
     def tell_upstream(self, status: Status) -> list[Effect]:
         """Tell the state of what feeds the hub."""
-        return [Send(self.event("upstream", {"state": status.state.value, "since": status.since_ms}))]
+        return [Send(self.upstream(status))]
 
     def tell_going_away(self, retry_after_ms: int, reason: str) -> list[Effect]:
         """Tell that the connection will be closed, and when to come back."""
-        return [Send(self.event("going_away", {"retry_after_ms": retry_after_ms, "reason": reason}))]
+        return [Send(self.going_away(retry_after_ms, reason))]
 
     def tick(self, now_ms: int) -> list[Effect]:
         """Tell, every 15 s, how far the streams have come that moved without a delivery to this client."""
@@ -108,30 +108,6 @@ class V1Session(Session):
         quiet = delivered == before[2] if before else delivered == 0
         moved = (before[:2] if before else (history.epoch, start)) != now[:2]
         return {"stream": history.name, "epoch": history.epoch, "seq": seq} if quiet and moved else None
-
-    # ------------------------------------------------------------------ what the hub tells of this reader
-
-    def gap(self, cursor: Cursor, missed: Missed) -> list[bytes]:
-        """Name updates that this client will not get; the values that stand in follow."""
-        return [self._gap(cursor, missed.first, missed.last, Reason.TRIMMED)]
-
-    def renewed(self, cursor: Cursor) -> list[bytes]:
-        """Tell that a stream has begun anew, in another epoch; its current value follows."""
-        return [self._gap(cursor, 0, 0, Reason.EPOCH)]
-
-    def _gap(self, cursor: Cursor, first: int, last: int, reason: str) -> bytes:
-        key = {} if cursor.spec.key is None else {"key": cursor.spec.key}
-        place = {"stream": cursor.spec.stream, **key, "epoch": cursor.epoch}
-        return self.event("gap", {**place, "from": first, "to": last, "reason": reason})
-
-    def fell_behind(self, cursor: Cursor) -> list[bytes]:
-        """Tell that the client reads too slowly to stay live."""
-        stream = cursor.spec.stream
-        return [self.event("fell_behind", {"stream": stream, "seq": cursor.at, "head": cursor.history.head})]
-
-    def caught_up(self, cursor: Cursor) -> list[bytes]:
-        """Tell that it is live again."""
-        return [self.event("caught_up", {"stream": cursor.spec.stream, "seq": cursor.at})]
 
 
 class V1ProtoSession(V1Session):

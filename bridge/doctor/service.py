@@ -19,6 +19,11 @@ PROBE_SHARE: Final = 0.25
 
 SERVICE_SKIPPED = Finding(Status.SKIP, "not looked at, as was asked for")
 SERVES = Finding(Status.OK, "the state service at {address} serves {count} streams")
+SPARE_FAILS = Finding(
+    Status.WARN,
+    "the state service is reached, but not at every address of `upstream`: {why}",
+    "mend that, or take the address out of the setting upstream: the sidecar cannot turn to it when another one fails",
+)
 UNREACHABLE = Finding(
     Status.FAIL,
     "no connection to a state service at {address}: {why}",
@@ -106,10 +111,16 @@ async def list_streams(address: Address, seconds: float) -> service_pb2.ListStre
 
 
 async def check_service(targets: Targets) -> Found:
-    """Whether a state service answers."""
-    address, seconds = targets.upstream, targets.answer_seconds
-    if address is None:
+    """Whether a state service answers, at each of its addresses."""
+    if not targets.upstream:
         return SERVICE_SKIPPED()
+    found = await asyncio.gather(*(find_service(address, targets.answer_seconds) for address in targets.upstream))
+    failed = [one for one in found if one.finding is not SERVES]
+    return SPARE_FAILS(why=failed[0].says) if 0 < len(failed) < len(found) else found[0]
+
+
+async def find_service(address: Address, seconds: float) -> Found:
+    """Return whether a state service answers at an address."""
     try:
         await connect(address, seconds)
     except Unanswered as error:
@@ -145,13 +156,15 @@ def is_sidecar(answer: Answer) -> bool:
 
 
 async def check_source(targets: Targets) -> Found:
-    """Whether the state service's source follows what it reads."""
-    assert targets.upstream is not None, "this check needs the check `service`"
-    try:
-        answer = await list_streams(targets.upstream, targets.answer_seconds)
-    except grpc.aio.AioRpcError as error:
-        return LOST(why=error.code().name)
-    source = answer.source
+    """Whether the state service's source follows what it reads, at the first address where it does, if there is one."""
+    assert targets.upstream, "this check needs the check `service`"
+    asked = (list_streams(address, targets.answer_seconds) for address in targets.upstream)
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    sources = [answer.source for answer in answers if isinstance(answer, service_pb2.ListStreamsResponse)]
+    if not sources:
+        (error, *_) = answers
+        return LOST(why=error.code().name if isinstance(error, grpc.aio.AioRpcError) else error)
+    source = next((one for one in sources if one.state == stream_pb2.SOURCE_STATE_LIVE), sources[0])
     finding = STATES.get(source.state, DOWN)
     return finding(since=moment(source.since_ms), detail=source.detail or "it does not say why")
 
@@ -161,7 +174,7 @@ SERVICE_CHECKS: Final = (
         "service",
         "whether a state service answers gRPC at `upstream`",
         check_service,
-        (SERVES, UNREACHABLE, SILENT, IS_SIDECAR, IS_HTTP, NOT_GRPC, OTHER_GRPC, REFUSES, SERVICE_SKIPPED),
+        (SERVES, SPARE_FAILS, UNREACHABLE, SILENT, IS_SIDECAR, IS_HTTP, NOT_GRPC, OTHER_GRPC, REFUSES, SERVICE_SKIPPED),
     ),
     Check(
         "source",

@@ -22,7 +22,7 @@ class Targets:
 
     Attributes:
         node: how the node is read; None: it is not looked at.
-        upstream: address of the state service; None: it is not looked at.
+        upstream: addresses of the state service; none: it is not looked at.
         url: of the sidecar, http or https, without a slash at its end; None: it is not looked at.
         origin: of the page that is to be let in; None: that of `url`.
         idle_seconds: how long a quiet WebSocket is watched; None: not at all.
@@ -31,7 +31,7 @@ class Targets:
     """
 
     node: NodeSettings | None = None
-    upstream: Address | None = None
+    upstream: tuple[Address, ...] = ()
     url: str | None = None
     origin: str | None = None
     idle_seconds: float | None = None
@@ -62,7 +62,7 @@ class Targets:
         node, upstream = settings.state.node, settings.sidecar.upstream
         return cls(
             node=None if "node_url" in off else node,
-            upstream=None if "upstream" in off else upstream,
+            upstream=() if "upstream" in off else upstream,
             url=url_of(settings.sidecar.listen) if url is None else http_url(url) if url else None,
             origin=origin,
             idle_seconds=idle_seconds,

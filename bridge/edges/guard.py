@@ -17,6 +17,9 @@ LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 FOREIGN_ORIGIN = web.RequestKey("FOREIGN_ORIGIN", str)
 """Key of a request to a path that explains itself why the origin is not allowed: the sentence."""
 
+ANSWER_HEADERS: web.RequestKey[dict[str, str]] = web.RequestKey("ANSWER_HEADERS", dict)
+"""Key of a request: the headers of its answer, for a handler that sends the head of the answer itself."""
+
 SERVER = "theblock-bridge"
 """The Server header: no versions, which would tell an attacker what to try."""
 
@@ -82,6 +85,10 @@ class Guard:
                 request[FOREIGN_ORIGIN] = foreign
             else:
                 refusal = refusal or foreign
+            headers = request[ANSWER_HEADERS] = dict(HEADERS)
+            if (origin := request.headers.get(hdrs.ORIGIN)) is not None and refusal is None and foreign is None:
+                headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
+                headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = EXPOSED
             if refusal is not None:
                 response: web.StreamResponse = error_response(403, "FORBIDDEN", refusal)
             elif request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
@@ -89,11 +96,8 @@ class Guard:
             else:
                 response = await answer(request, handler)
             if not response.prepared:
-                for name, value in HEADERS.items():
+                for name, value in headers.items():
                     response.headers.setdefault(name, value)
-                if (origin := request.headers.get(hdrs.ORIGIN)) is not None and refusal is None and foreign is None:
-                    response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
-                    response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = EXPOSED
             return response
 
         return guard

@@ -9,8 +9,8 @@ from typing import Final
 from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy
 
-from bridge.core.codes import NOT_ALLOWED, OVERLOADED, Close
-from bridge.core.streams import NAME, NAME_RULE
+from bridge.core.codes import NOT_ALLOWED, Close
+from bridge.core.names import NAME, NAME_RULE
 from bridge.core.update import Format
 from bridge.edges.guard import FOREIGN_ORIGIN, SERVER, error_response
 
@@ -22,9 +22,6 @@ VERSION: Final = "13"
 SUBPROTOCOLS: Final = {"theblock.v1.json": Format.JSON, "theblock.v1.proto": Format.PROTO}
 """The subprotocols of the v1 dialect and the format of each; without an offer the dialect is classic."""
 
-RETRY_SECONDS: Final = 1
-"""When a client that found no room may come back."""
-
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -33,10 +30,12 @@ class Refusal:
     Attributes:
         response: the answer over HTTP.
         close: what a browser is told instead after a v1 handshake, since it cannot read the answer; None: nothing.
+        retry_after_ms: when to come back, told with `close`; None: not told.
     """
 
     response: web.Response
     close: Close | None = None
+    retry_after_ms: int | None = None
 
 
 def refuse(status: int, code: str, message: str, headers: dict[str, str] | None = None, **details: object) -> Refusal:
@@ -46,23 +45,12 @@ def refuse(status: int, code: str, message: str, headers: dict[str, str] | None 
     return Refusal(response)
 
 
-def find_refusal(request: web.Request, *, room: bool) -> Refusal | None:
-    """Return why a handshake fails, None if it does not: a sentence that says what to fix.
-
-    Args:
-        request: the handshake.
-        room: whether another connection can be taken.
-    """
+def find_refusal(request: web.Request) -> Refusal | None:
+    """Return why a handshake fails, None if it does not: a sentence that says what to fix."""
     malformed = find_fault(request)
     if (foreign := request.get(FOREIGN_ORIGIN)) is not None:
         return Refusal(error_response(403, "FORBIDDEN", foreign), None if malformed else NOT_ALLOWED)
-    if malformed is not None:
-        return malformed
-    if not room:
-        response = error_response(503, "OVERLOADED", "no more connections are taken now; retry later")
-        response.headers[hdrs.RETRY_AFTER] = str(RETRY_SECONDS)
-        return Refusal(response, OVERLOADED)
-    return None
+    return malformed
 
 
 def find_fault(request: web.Request) -> Refusal | None:

@@ -20,17 +20,26 @@ class HttpEdge:
         ready: whether new clients should be sent here; off while the process is going away.
     """
 
-    def __init__(self, hub: Hub, metrics: Metrics, describe: Callable[[], Mapping[str, object]]) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        metrics: Metrics,
+        describe: Callable[[], Mapping[str, object]],
+        *,
+        upstream_address: Callable[[], str] | None = None,
+    ) -> None:
         """Make the edge.
 
         Args:
             hub: whose state is told.
             metrics: shown at /metrics.
             describe: returns more members for /health.
+            upstream_address: returns where the state service is followed; None: there is none.
         """
         self._hub = hub
         self._metrics = metrics
         self._describe = describe
+        self._upstream_address = upstream_address
         self._started = time.monotonic()
         self.ready = True
 
@@ -46,13 +55,19 @@ class HttpEdge:
     async def health(self, _request: web.Request) -> web.Response:
         """Tell how things stand; 200 as long as the process answers, since what it remembers can be had."""
         status = self._hub.status
+        address = {} if self._upstream_address is None else {"address": self._upstream_address()}
         return web.json_response(
             {
                 "status": "ok" if status.state is State.LIVE else "degraded",
                 "version": __version__,
                 "uptime": round(time.monotonic() - self._started),
                 "bootstrap": {"rpc_connected": self._connected},
-                "upstream": {"state": status.state.value, "since": status.since_ms, "detail": status.detail},
+                "upstream": {
+                    "state": status.state.value,
+                    "since": status.since_ms,
+                    "detail": status.detail,
+                    **address,
+                },
                 **self._describe(),
             }
         )

@@ -54,3 +54,12 @@ def weight(header: str, name: str) -> float:
         if value == name:
             return next((float(found[1]) for param in params if (found := WEIGHT.fullmatch(param))), 1.0)
     return 0.0
+
+
+def accepts(header: str, media_type: str) -> bool:
+    """Whether an Accept header allows a media type: the nearest range counts (RFC 9110, section 12.5.1)."""
+    ranges = [part.partition(";")[0].strip() for part in header.lower().split(",")]
+    for wanted in (media_type, f"{media_type.partition('/')[0]}/*", "*/*"):
+        if wanted in ranges:
+            return weight(header, wanted) > 0
+    return not header.strip()

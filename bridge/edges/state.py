@@ -7,19 +7,22 @@ from typing import Final, NamedTuple
 from aiohttp import hdrs, web
 from multidict import MultiMapping
 
+from bridge.core.codes import ErrorCode
+from bridge.core.deep import RETRY_AFTER_MS
 from bridge.core.errors import RequestError
 from bridge.core.history import History
 from bridge.core.hub import Hub
-from bridge.core.jsonform import page_object
+from bridge.core.jsonform import page_members
 from bridge.core.limits import Limits
-from bridge.core.methods import RETRY_AFTER_MS, page_of
-from bridge.core.pages import Page, Reason
+from bridge.core.methods import page_of
+from bridge.core.names import KEY, KEY_RULE, NAME, NAME_RULE
+from bridge.core.pages import Page, Reason, cut_page
 from bridge.core.position import Position
 from bridge.core.requests import ListHistory, Members, bad, parse_history
-from bridge.core.streams import KEY, KEY_RULE, NAME, NAME_RULE
 from bridge.core.update import Form, Format, encode_json
 from bridge.edges.guard import error_response
 from bridge.edges.negotiation import JSON, compress, conditional, weight
+from bridge.ops.deep import when_there
 
 VALUES_LIMIT = 1000
 """The most values in one answer of /state/{stream} for a keyed stream."""
@@ -122,9 +125,10 @@ class StateEdge:
         try:
             asked = parse_history(history_params(history.name, request.query), self._limits)
             format_ = wanted_format(request.query)
-            page = page_of(history, asked)
+            page = await when_there(self._hub, lambda: page_of(history, asked))
         except RequestError as error:
             return self._refusal(error)
+        page, updates = cut_page(page, lambda update: update.json(Form(format_)))
         if asked.key is not None and not is_keyed(history):
             return error_response(404, "NOT_FOUND", f"stream {history.name!r} has no keys")
         accepted = request.headers.get(hdrs.ACCEPT, "")
@@ -132,7 +136,7 @@ class StateEdge:
         response = conditional(
             request,
             page_tag(history.epoch, page),
-            lambda: page_lines(page, format_) if lines else encode_json(page_object(page, format_)),
+            lambda: page_lines(updates) if lines else encode_json(page_members(page, updates)),
             content_type=NDJSON if lines else JSON,
             headers={hdrs.VARY: VARY, **page_headers(request, asked, page)},
         )
@@ -153,11 +157,13 @@ class StateEdge:
     def _refusal(self, error: RequestError) -> web.Response:
         """Return why there is no page; a position of another epoch is void only if the epoch is known for sure."""
         details = error.data or {}
-        if details.get("reason") != Reason.EPOCH:
+        unavailable = error.code is ErrorCode.UPSTREAM_UNAVAILABLE
+        if not unavailable and details.get("reason") != Reason.EPOCH:
             return error_response(400, "BAD_REQUEST", str(error), **details)
-        if self._hub.epoch and self._hub.upstream_reached:
+        if not unavailable and self._hub.epoch and self._hub.upstream_reached:
             return error_response(410, "GONE", str(error), **details)
-        sentence = "the state service cannot be reached, so the position cannot be decided on; keep it and ask again"
+        undecided = "the state service cannot be reached, so the position cannot be decided on; keep it and ask again"
+        sentence = str(error) if unavailable else undecided
         response = error_response(503, "UPSTREAM_UNAVAILABLE", sentence, retry_after_ms=RETRY_AFTER_MS)
         response.headers[hdrs.RETRY_AFTER] = str(RETRY_AFTER_MS // 1000)
         return response
@@ -221,9 +227,9 @@ def page_tag(epoch: str, page: Page) -> str:
     return f'W/"{"-".join(map(str, [epoch, *ends, len(page.updates), *missed, *more]))}"'
 
 
-def page_lines(page: Page, format_: Format) -> bytes:
+def page_lines(updates: list[bytes]) -> bytes:
     """Return a page with one update a line."""
-    return b"".join(update.json(Form(format_)) + b"\n" for update in page.updates)
+    return b"".join(update + b"\n" for update in updates)
 
 
 def page_headers(request: web.Request, asked: ListHistory, page: Page) -> dict[str, str]:

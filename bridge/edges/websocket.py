@@ -2,22 +2,23 @@
 
 import asyncio
 import secrets
-from contextlib import suppress
 from functools import partial
 from random import random
 
 from aiohttp import web
 
 from bridge import __version__
-from bridge.core.codes import RESTARTING, Close
+from bridge.core.codes import OVERLOADED, RESTARTING, Close
 from bridge.core.hub import Hub
 from bridge.core.limits import Limits
 from bridge.core.session import Session
 from bridge.core.update import Format
 from bridge.core.v1 import Greeting, V1ProtoSession, V1Session
+from bridge.edges.admission import LONGEST_WAIT_SECONDS, Turns, postpone
+from bridge.edges.connection import Connection
+from bridge.edges.drain import Drain
 from bridge.edges.guard import SERVER, error_response
 from bridge.edges.handshake import (
-    RETRY_SECONDS,
     Refusal,
     accept_headers,
     find_refusal,
@@ -35,26 +36,46 @@ class WebSocketEdge:
     """Serves WebSocket connections.
 
     Attributes:
-        wires: the connections that are open.
-        accepted: how many there have been.
+        wires: the connections that are open, each with what it speaks: its subprotocol, None in the classic dialect, or
+            text/event-stream.
+        waiting: how many handshakes wait for their turn.
+        accepted: how many connections there have been.
         refused: how many handshakes were refused.
     """
 
-    def __init__(self, hub: Hub, *, limits: Limits, patience: Patience, connection_limit: int = 20_000) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        *,
+        limits: Limits,
+        patience: Patience,
+        connection_limit: int = 20_000,
+        accept_rate: int = 0,
+    ) -> None:
+        """Make the edge.
+
+        Args:
+            hub: whose streams are served.
+            limits: of what a client may ask for.
+            patience: how long a client is waited for.
+            connection_limit: connections at one time.
+            accept_rate: handshakes accepted a second, others wait for their turn; 0: no limit.
+        """
         self._hub = hub
         self._limits = limits
         self._patience = patience
         self._connection_limit = connection_limit
-        self._draining = False
+        self._turns = Turns(accept_rate)
+        self._drain: Drain | None = None
+        self._drain_begun = asyncio.Event()
         self._status = hub.status
-        self.wires: dict[Wire, None] = {}
-        self.accepted = self.refused = 0
+        self.wires: dict[Connection, str | None] = {}
+        self.waiting = self.accepted = self.refused = 0
         hub.listen(self._notice)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer a handshake, then wait until the connection is gone. Cancelling it aborts the connection."""
-        room = not self._draining and len(self.wires) < self._connection_limit
-        refusal = find_refusal(request, room=room)
+        refusal = find_refusal(request) or await self.admit()
         transport = request.transport
         if transport is None:
             return error_response(400, "BAD_REQUEST", "the connection is gone")
@@ -63,24 +84,52 @@ class WebSocketEdge:
             if refusal.close is None or subprotocol(request) is None or "Origin" not in request.headers:
                 return refusal.response
         response = web.StreamResponse(status=101, headers=accept_headers(request))
-        await response.prepare(request)
+        try:
+            await response.prepare(request)
+        except ConnectionError:  # the peer did not wait for the answer
+            return response
         if transport.is_closing():
             return response
         format_ = wanted_format(request)
         wire = Wire(transport, self._hub, self._limits, self._patience, format_, self._dialect(request, format_))
-        self.wires[wire] = None
+        self.wires[wire] = subprotocol(request)
         try:
-            self._begin(wire, request, refusal)
+            self._begin(wire, request, refusal or self._find_drain())  # it may have begun while this one was answered
             await wire.closed
         finally:
             del self.wires[wire]
-            transport.abort()
+            wire.abort()
         return response
+
+    async def admit(self) -> Refusal | None:
+        """Wait until it is the turn of a handshake, or of what else asks to stay; return why it has none."""
+        if len(self.wires) + self.waiting >= self._connection_limit:
+            return postpone(OVERLOADED, "no more connections are taken now; retry later", 1.0)
+        wait_seconds = self._turns.take(asyncio.get_running_loop().time())
+        if wait_seconds is None:
+            retry_after_seconds = 1 + LONGEST_WAIT_SECONDS * random()
+            return postpone(OVERLOADED, "too many clients connect at once; retry later", retry_after_seconds)
+        if wait_seconds:
+            self.waiting += 1
+            try:
+                await asyncio.wait_for(self._drain_begun.wait(), wait_seconds)
+            except TimeoutError:
+                pass
+            finally:
+                self.waiting -= 1
+        return self._find_drain()
+
+    def _find_drain(self) -> Refusal | None:
+        """Return why nobody is taken in any more, None while that is not so."""
+        if self._drain is None:
+            return None
+        sentence = "the sidecar is going away; retry later"
+        return postpone(self._drain.close, sentence, self._drain.retry_after_seconds())
 
     def _begin(self, wire: Wire, request: web.Request, refusal: Refusal | None) -> None:
         if refusal is not None and refusal.close is not None:
-            close = refusal.close
-            wire.close(close, close.meaning, **({"retry_after_ms": RETRY_SECONDS * 1000} if close.code == 1013 else {}))
+            ms = refusal.retry_after_ms
+            wire.close(refusal.close, refusal.close.meaning, **({} if ms is None else {"retry_after_ms": ms}))
             return
         self.accepted += 1
         wire.open(wanted_streams(request))
@@ -113,22 +162,14 @@ class WebSocketEdge:
                 if number % 1000 == 999:
                     await asyncio.sleep(0)
 
-    async def drain(self, seconds: float, close: Close = RESTARTING) -> None:
-        """Take no more connections and close those that are open.
+    async def drain(self, seconds: float, close: Close = RESTARTING, *, successor: bool = False) -> None:
+        """Take no more connections, and send away those that are open, spread over `seconds`.
 
-        Each is told a time of its own, spread over `seconds`, after which to come back. Returns when all are gone;
-        what has not hung up when the time is over is aborted.
+        Args:
+            seconds: how long it takes at most, but for a moment in which the last ones may hang up.
+            close: with what they are closed.
+            successor: whether somebody else takes new connections already.
         """
-        self._draining = True
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
-        for number, wire in enumerate(list(self.wires)):
-            wire.send_away(close, round(1000 * seconds * random()))
-            if number % 100 == 99:
-                await asyncio.sleep(0)
-        gone = [wire.closed for wire in self.wires]
-        with suppress(TimeoutError):
-            if gone:
-                await asyncio.wait(gone, timeout=max(0.0, deadline - loop.time()))
-        for wire in list(self.wires):
-            wire.abort()
+        self._drain = Drain(self.wires, seconds, close, successor=successor)
+        self._drain_begun.set()
+        await self._drain.run()

@@ -18,8 +18,9 @@ from bridge.core.errors import FrameError
 from bridge.core.frames import Decoder, Frame, Opcode, close_frame, close_reason, frame, parse_close
 from bridge.core.hub import Hub, Status
 from bridge.core.limits import Limits
-from bridge.core.session import Effect, Send, Session
+from bridge.core.session import Await, Effect, Send, Session, Shut
 from bridge.core.update import Format
+from bridge.ops.deep import WAIT_SECONDS
 
 CLOSE_SECONDS = 2.0
 """How long the peer may take to answer a close frame and hang up."""
@@ -60,8 +61,9 @@ class Wire(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_closing", "_decoder", "_discarded", "_handler", "_hub", "_left_bytes", "_life", "_loop", "_patience",
-        "_pinged", "_reader", "_received", "_session", "_stalled_since", "_transport", "closed", "opened",
+        "_awaited", "_closing", "_deadline", "_decoder", "_discarded", "_handler", "_hub", "_left_bytes", "_life",
+        "_loop", "_patience", "_pinged", "_reader", "_received", "_session", "_stalled_since", "_transport", "closed",
+        "opened",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +92,8 @@ class Wire(asyncio.Protocol):
         self._patience = patience
         self._decoder = Decoder(limits.message_bytes)
         self._received: deque[Frame] = deque()  # their turn has not come
+        self._awaited: Frame | None = None  # the message that waits for pages; none behind it is acted on
+        self._deadline: asyncio.TimerHandle | None = None  # of that wait
         self._reader = Reader(transport.write, format_)
         self._session = make_session(hub, self._reader, limits)
         self._closing = False
@@ -119,7 +123,11 @@ class Wire(asyncio.Protocol):
             self._discard(data)
             return
         try:
-            self._received += self._decoder.feed(data)
+            for received in self._decoder.feed(data):
+                if self._awaited is not None and received.opcode is Opcode.PING:
+                    self._receive(received)  # it overtakes: a peer that waits for us must still see life
+                else:
+                    self._received.append(received)
         except FrameError as error:
             self.close(error.close, str(error))
         self._work()
@@ -146,6 +154,7 @@ class Wire(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of everything."""
         self._closing = True
+        self._stop_waiting()
         self._hub.detach(self._reader)
         self._handler.connection_lost(exc)
         if not self.closed.done():
@@ -157,12 +166,19 @@ class Wire(asyncio.Protocol):
         """Act on what was received, as long as the peer reads the answers: what it asks for must not pile up here."""
         limit_bytes = 4 * self._patience.write_buffer_bytes
         try:
-            while self._received and self._transport.get_write_buffer_size() <= limit_bytes:
+            while self._can_act() and self._transport.get_write_buffer_size() <= limit_bytes:
                 self._receive(self._received.popleft())
         except FrameError as error:
             self.close(error.close, str(error))
-        if not self._closing and self._transport.get_write_buffer_size() > limit_bytes:
+        if self._closing:
+            return
+        held_bytes = sum(len(received.payload) for received in self._received) if self._awaited is not None else 0
+        if max(self._transport.get_write_buffer_size(), held_bytes) > limit_bytes:
             self._transport.pause_reading()
+
+    def _can_act(self) -> bool:
+        """Whether there is a message to act on, and none before it waits for pages."""
+        return bool(self._received) and self._awaited is None
 
     def _receive(self, received: Frame) -> None:
         match received.opcode:
@@ -174,13 +190,45 @@ class Wire(asyncio.Protocol):
                 code = parse_close(received.payload)
                 self._finish(close_frame(1000 if code is None else code))
             case _:
-                self._apply(self._session.receive(received))
+                self._act(received)
+
+    def _act(self, received: Frame, *, late: bool = False) -> None:
+        """Act on a message, at once or when the pages that it needs are here."""
+        effects = self._session.receive(received, late=late)
+        places = [place for effect in effects if isinstance(effect, Await) for place in effect.places]
+        if not places:
+            self._stop_waiting()
+            self._apply(effects)
+            return
+        self._awaited = received
+        if self._deadline is None:
+            self._deadline = self._loop.call_later(WAIT_SECONDS, self._look_again, True)
+        for place in places:
+            self._hub.pages.want(place, self._look_again)
+
+    def _look_again(self, late: bool = False) -> None:
+        """Act on the message that waits, since a page has come, or it has waited long enough."""
+        received = self._awaited
+        if received is None:
+            return
+        self._hub.pages.forget(self._look_again)
+        self._act(received, late=late)
+        if self._awaited is None and not self._closing:
+            self._transport.resume_reading()
+            self._work()
+
+    def _stop_waiting(self) -> None:
+        self._awaited = None
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+            self._hub.pages.forget(self._look_again)
 
     def _apply(self, effects: list[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Send):
                 self._transport.write(effect.frame)
-            else:
+            elif isinstance(effect, Shut):
                 self.close(effect.close, effect.message)
 
     def close(self, close: Close, message: str, **more: int) -> None:
@@ -190,6 +238,7 @@ class Wire(asyncio.Protocol):
 
     def _finish(self, last_frame: bytes) -> None:
         self._closing = True
+        self._stop_waiting()
         self._received.clear()
         self._hub.detach(self._reader)
         self._transport.write(last_frame)
@@ -199,22 +248,22 @@ class Wire(asyncio.Protocol):
         except OSError:  # the peer has reset the connection, and we have not been told yet
             self._transport.abort()
         self._transport.resume_reading()
-        self._loop.call_later(CLOSE_SECONDS, self._transport.abort)
+        self._loop.call_later(CLOSE_SECONDS, self.abort)
 
     def tell_upstream(self, status: Status) -> None:
         """Tell that the state of what feeds the hub has changed."""
         if not self._closing:
             self._apply(self._session.tell_upstream(status))
 
-    def send_away(self, close: Close, retry_after_ms: int) -> None:
-        """Tell when to come back, and close."""
+    def announce(self, close: Close, retry_after_ms: int) -> None:
+        """Tell that the connection will be closed, and when to come back; in the classic dialect it is not told."""
         if not self._closing:
             self._apply(self._session.tell_going_away(retry_after_ms, close.meaning))
-            self.close(close, close.meaning, retry_after_ms=retry_after_ms)
 
     def abort(self) -> None:
-        """Drop the connection at once."""
-        self._transport.abort()
+        """Drop the connection at once; nothing where it is gone already, which asyncio takes badly."""
+        if not self.closed.done():
+            self._transport.abort()
 
     def _discard(self, data: bytes) -> None:
         """Throw away what a peer still sends, so that hanging up does not cost it our close frame."""

@@ -9,6 +9,7 @@ from bridge.settings.address import Address
 from bridge.settings.fields import (
     GrpcSettings,
     HistorySettings,
+    JournalSettings,
     LogSettings,
     NodeSettings,
     SidecarSettings,
@@ -22,6 +23,7 @@ __all__ = [
     "Address",
     "GrpcSettings",
     "HistorySettings",
+    "JournalSettings",
     "Limits",
     "LogSettings",
     "NodeSettings",

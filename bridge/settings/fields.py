@@ -9,6 +9,7 @@ from bridge.core.limits import Limits
 from bridge.settings.address import Address
 from bridge.settings.kinds import (
     FILE,
+    FOLDER,
     HOST,
     LISTEN,
     METHOD,
@@ -40,6 +41,9 @@ NODE_METHODS = (
     "net.peer_stats_all",
 )
 """Methods of the node that only read and that dashboards poll."""
+
+UPSTREAM_LIMIT = 16
+"""How many addresses a sidecar may be given for its state service."""
 
 
 def setting(kind: Kind[T], default: T, doc: str, *, secret: bool = False) -> T:
@@ -94,7 +98,33 @@ class HistorySettings:
     history_age_seconds: float = setting(
         number(0, 31_536_000), 3600.0, "How long an update is remembered; 0: no limit."
     )
+    page_bytes: int = setting(
+        whole(1 << 20, 16 << 30), 64 << 20, "Memory for older updates that were read again from disk."
+    )
     key_limit: int = setting(whole(1, 10_000_000), 200_000, "Keys of a stream whose current value is remembered.")
+
+
+@dataclass(frozen=True)
+class JournalSettings:
+    """What the state service keeps on disk, so that positions outlive it."""
+
+    data_dir: str = setting(
+        FOLDER,
+        "auto",
+        "Folder of the journal; auto: theblock-bridge and the name of the source, under $XDG_STATE_HOME or "
+        "~/.local/state; off: no journal, and every start begins a new epoch.",
+    )
+    journal_sync: str = setting(
+        choice("batch", "always", "off"),
+        "batch",
+        "When updates reach the disk for sure: soon (batch), before anybody gets them (always), or when the system "
+        "sees fit (off); only a crash of the machine makes a difference.",
+    )
+    journal_count: int = setting(whole(1, 1_000_000_000), 1_000_000, "Updates of a stream that are kept on disk.")
+    journal_bytes: int = setting(whole(1 << 20, 1 << 50), 256 << 20, "Disk space for the updates of a stream.")
+    journal_age_seconds: float = setting(
+        number(0, 315_360_000), 604_800.0, "How long an update is kept on disk; 0: no limit."
+    )
 
 
 @dataclass(frozen=True)
@@ -115,6 +145,9 @@ class WebSocketSettings:
     write_buffer_bytes: int = setting(whole(4096, 16 << 20), 32_768, "Unsent data of a connection at which it is full.")
     slice_writes: int = setting(whole(1, 100_000), 500, "Connections written to before other work gets its turn.")
     connection_limit: int = setting(whole(1, 1_000_000), 20_000, "Connections at one time.")
+    accept_rate: int = setting(
+        whole(0, 1_000_000), 0, "WebSocket connections accepted a second; others wait for their turn; 0: no limit."
+    )
 
 
 @dataclass(frozen=True)
@@ -142,6 +175,7 @@ class StateSettings:
     recording: Path | None = setting(optional(FILE), None, "Recording to play.")
     recording_speed: float = setting(number(1, 100), 1.0, "How many times faster than recorded it is played.")
     node: NodeSettings = field(default_factory=NodeSettings)
+    journal: JournalSettings = field(default_factory=JournalSettings)
     history: HistorySettings = field(default_factory=HistorySettings)
     grpc: GrpcSettings = field(default_factory=GrpcSettings)
     log: LogSettings = field(default_factory=LogSettings)
@@ -152,7 +186,17 @@ class SidecarSettings:
     """The sidecar: the state service's streams on WebSocket and HTTP."""
 
     listen: Address = setting(LISTEN, Address("127.0.0.1", 5000), "Address of WebSocket and HTTP.")
-    upstream: Address = setting(PEER, Address("127.0.0.1", 50051), "Address of the state service.")
+    reuse_port: bool = setting(
+        SWITCH,
+        False,
+        "Whether other processes of this user may listen at the same TCP address, so that a successor can take over; "
+        "the sidecar then listens once it has caught up with its upstream.",
+    )
+    upstream: tuple[Address, ...] = setting(
+        several(PEER, f"1 to {UPSTREAM_LIMIT} of {PEER.allowed}, separated by commas", 1, UPSTREAM_LIMIT),
+        (Address("127.0.0.1", 50051),),
+        "Addresses of the state service and of relays of it; when the one in use fails, the next one is followed.",
+    )
     allowed_hosts: tuple[str, ...] = setting(
         several(HOST, "hosts, separated by commas"), (), "Host headers allowed beside loopback names."
     )
@@ -164,6 +208,14 @@ class SidecarSettings:
     drain_seconds: float = setting(number(0, 300), 3.0, "Over how long clients are sent away at the end.")
     dashboard_poll_interval_ms: int = setting(
         whole(100, 600_000), 2000, "How often dashboards are told to poll while they have no WebSocket."
+    )
+    websockets_percent: float = setting(
+        number(0, 100), 100.0, "Share of visitors that config.json tells to use the WebSocket; the others poll."
+    )
+    websockets_percent_file: Path | None = setting(
+        optional(FILE),
+        None,
+        "File with that percentage, which goes before websockets_percent and may change while the process runs.",
     )
     websocket: WebSocketSettings = field(default_factory=WebSocketSettings)
     history: HistorySettings = field(default_factory=HistorySettings)

@@ -115,14 +115,27 @@ def url(*schemes: str) -> Kind[str]:
     return Kind("URL", " or ".join(f"{scheme}://host:port" for scheme in schemes) + ", with or without a path", read)
 
 
-def several(kind: Kind[str], allowed: str) -> Kind[tuple[str, ...]]:
-    """Return the kind of lists of `kind`: a TOML array, or text with commas; empty text is an empty list."""
+def several(kind: Kind[T], allowed: str, least: int = 0, most: int | None = None) -> Kind[tuple[T, ...]]:
+    """Return the kind of lists of `kind`: a TOML array, or text with commas; empty text is an empty list.
 
-    def read(value: object) -> tuple[str, ...]:
-        names: list[str] = []
+    Args:
+        kind: of each of them.
+        allowed: completes "it must be …".
+        least: how many there must be; where it is not 0, each may stand there once only.
+        most: how many there may be; None: any number.
+    """
+
+    def read(value: object) -> tuple[T, ...]:
+        texts: list[str] = []
         for item in value if isinstance(value, list) else [value]:
-            names += (name.strip() for name in _text(item).split(","))
-        return tuple(kind.read(name) for name in names if name)
+            texts += (text.strip() for text in _text(item).split(","))
+        found = tuple(kind.read(text) for text in texts if text)
+        if len(found) < least or (most is not None and len(found) > most):
+            raise ValueError(f"{len(found)} are given")
+        twice = [one for number, one in enumerate(found) if least and one in found[:number]]
+        if twice:
+            raise ValueError(f"{twice[0]} is given twice")
+        return found
 
     return Kind(f"{kind.metavar},...", allowed, read)
 
@@ -164,11 +177,18 @@ def _file(value: object) -> Path:
     return path
 
 
+def _folder(value: object) -> str:
+    if not (text := _text(value)).isprintable() or not text:
+        raise ValueError
+    return text
+
+
 SWITCH = Kind("{true,false}", "true or false", _switch)
 LISTEN = Kind("ADDRESS", "host:port, [IPv6]:port (port 0: any free one) or unix:/path", _address)
 PEER = Kind("ADDRESS", "host:port, [IPv6]:port or unix:/path", _peer)
 URL = url("http", "https")
 FILE = Kind("FILE", "a file that can be read", _file)
+FOLDER = Kind("FOLDER", f"a folder, auto, or {OFF}", _folder)
 HOST = pattern("HOST", r"[A-Za-z0-9._-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?", "a host, or host:port")
 ORIGIN = pattern("ORIGIN", r"[a-z][a-z0-9+.-]*://[^\sA-Z/@?#,]+", "scheme://host or scheme://host:port")
 METHOD = pattern("METHOD", r"[A-Za-z0-9_.]{1,128}", "the name of a method")

@@ -203,6 +203,10 @@ def _contradictions(table: type[Any], resolved: Mapping[str, Resolved]) -> Itera
     source, recording = resolved.get("source"), resolved.get("recording")
     if source and recording and source.value == "recording" and recording.value is None:
         yield f"source is recording ({source.origin}), but recording is off ({recording.origin}): it must name a file"
-    listen = resolved.get("grpc_listen")
-    if table is StateSettings and listen and listen.value is None:
-        yield f"grpc_listen is off ({listen.origin}), but the state command serves nothing else: it must be an address"
+    grpc_listen = resolved.get("grpc_listen")
+    if table is StateSettings and grpc_listen and grpc_listen.value is None:
+        origin = grpc_listen.origin
+        yield f"grpc_listen is off ({origin}), but the state command serves nothing else: it must be an address"
+    listen, reuse_port = resolved.get("listen"), resolved.get("reuse_port")
+    if listen and reuse_port and reuse_port.value and listen.value.path:
+        yield f"reuse_port is true ({reuse_port.origin}), but listen is a Unix socket ({listen.origin}): it must be TCP"

@@ -12,6 +12,7 @@ from bridge.core.limits import Limits
 from bridge.settings.fields import (
     GrpcSettings,
     HistorySettings,
+    JournalSettings,
     LogSettings,
     NodeSettings,
     SidecarSettings,
@@ -32,6 +33,7 @@ TABLES: dict[type[Any], str] = {
     SidecarSettings: "sidecar",
     WebSocketSettings: "websocket",
     HistorySettings: "history",
+    JournalSettings: "journal",
     Limits: "limits",
     GrpcSettings: "grpc",
     LogSettings: "log",
@@ -87,7 +89,7 @@ class Setting:
             case float():
                 return str(value).removesuffix(".0")
             case tuple():
-                return ",".join(value)
+                return ",".join(map(str, value))
         return str(value)
 
 

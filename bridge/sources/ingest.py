@@ -8,6 +8,7 @@ twice.
 """
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
 
@@ -15,10 +16,12 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from bridge.core.errors import JournalError, PublishError
+from bridge.core.names import KEY, KEY_RULE
 from bridge.core.origin import Origin
 from bridge.core.position import Position
-from bridge.core.streams import KEY, KEY_RULE
 from generated.theblock.state.v1 import ingest_pb2, stream_pb2, update_pb2
+
+log = logging.getLogger(__name__)
 
 PUBLISHERS = 10_000
 """How many publishers are told apart; of one not heard of for longest it is forgotten what it published."""
@@ -164,6 +167,8 @@ class IngestService:
                     return
                 async for response in self._respond(raw):
                     await context.write(response)
+        except grpc.aio.InternalError as error:  # the connection is gone
+            log.debug("a publisher's stream ended: %s", error)
         finally:
             closing.cancel()
             if reading is not None:

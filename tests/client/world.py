@@ -9,8 +9,8 @@ from aiohttp import web
 
 from bridge.client import Client, Connected, Event, Patience, Subscription, Updated
 from bridge.edges.websocket import WebSocketEdge
+from bridge.verify import oracle
 from generated.theblock.state.v1 import account_pb2
-from tests import oracle
 from tests.edges.rig import Options, Rig, until, within
 
 HASTY = Patience(first_retry_seconds=0.01, longest_retry_seconds=0.05, close_seconds=0.5)

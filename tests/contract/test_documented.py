@@ -9,17 +9,15 @@ import pytest
 from bridge.core.codes import CLOSES, ErrorCode, Retry
 from bridge.core.limits import Limits
 from bridge.core.methods import METHODS
+from bridge.core.names import KEY_RULE, NAME_RULE
 from bridge.core.requests import HISTORY, SUBSCRIBE
-from bridge.core.streams import KEY_RULE, NAME_RULE, Catalogue
+from bridge.core.streams import Catalogue
 from bridge.core.where import TESTS
 from bridge.edges.handshake import SUBPROTOCOLS
 from bridge.edges.wire import CLOSE_SECONDS, Patience
 from bridge.ops.metrics import PREFIX
 from generated.theblock.state.v1 import options_pb2, update_pb2
 from tests.contract.pages import OPERATIONS, PROTOCOL, ROOT, plain, quoted, table
-
-NOT_USED = {"sse_streams"}
-"""Limits that nothing has use for yet."""
 
 THEN = {Retry.NEVER: "stay away", Retry.AFTER_FIX: "mend the client", Retry.YES: "come back"}
 
@@ -67,7 +65,7 @@ def test_no_stream_that_there_is_not_and_the_rules_of_names():
 
 
 def test_every_limit():
-    fields = {field.name: field.default for field in dataclasses.fields(Limits) if field.name not in NOT_USED}
+    fields = {field.name: field.default for field in dataclasses.fields(Limits)}
     assert {plain(row[0]): int(row[1]) for row in table(PROTOCOL, "Limits", "limit")} == fields
 
 
@@ -95,7 +93,7 @@ def test_every_subprotocol():
 
 
 def test_every_frame():
-    sources = [ROOT / "bridge/core/session.py", ROOT / "bridge/core/v1.py"]
+    sources = [ROOT / f"bridge/core/{name}.py" for name in ("session", "v1", "notices")]
     sent = [kind for path in sources for kind in re.findall(r'\bevent\("(\w+)"', path.read_text())]
     classic = {plain(row[0]) for row in table(PROTOCOL, "Frames from the sidecar", "type")}
     v1 = [plain(row[0]) for row in table(PROTOCOL, "v1", "type")]
@@ -121,6 +119,16 @@ def test_every_metric():
                     args=[ast.Constant(value=str(name)), ast.Constant(value=str(doc)), *_],
                 ):
                     made.add((PREFIX + name + "_total" * (kind == "counter"), kind, doc))
+                case ast.Call(
+                    func=ast.Name(id="Row"),
+                    args=[
+                        ast.Constant(value=str(name)),
+                        ast.Name(id="GaugeMetricFamily"),
+                        ast.Constant(value=str(doc)),
+                        *_,
+                    ],
+                ):
+                    made.add((PREFIX + name, "gauge", doc))
     titles = re.findall(r"^### (Of .*)$", OPERATIONS, re.MULTILINE)
     rows = {title: table(OPERATIONS, title, "metric") for title in titles}
     documented = {(plain(row[0]), row[1], row[3]) for title in titles for row in rows[title]}

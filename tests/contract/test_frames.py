@@ -7,7 +7,7 @@ import pytest
 from google.protobuf import text_format
 from google.protobuf.descriptor import Descriptor
 
-from bridge.core import hub
+from bridge.core import catchup
 from bridge.core.binary import METHOD_NAMES
 from bridge.core.contract import FRAMES, V1_JSON
 from bridge.core.hub import State
@@ -101,7 +101,7 @@ def test_every_state():
 
 def test_numbers():
     assert f"every {PROGRESS_MS // 1000} s" in TEXT
-    assert f"is {hub.BEHIND_UPDATES} updates behind or more" in TEXT
+    assert f"is {catchup.BEHIND_UPDATES} updates behind or more" in TEXT
     assert f"`retry_after_ms`, {RETRY_AFTER_MS};" in TEXT
 
 

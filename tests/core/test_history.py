@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 from bridge.core.history import History, HistoryLimits
 from bridge.core.streams import Stream, custom_stream
 from bridge.core.update import OVERHEAD_BYTES, Form, Update
-from generated.theblock.state.v1 import block_pb2, update_pb2
-from tests.core.world import CATALOGUE
+from generated.theblock.state.v1 import update_pb2
 
 PLAIN = custom_stream("notes", "note", keyed=False)
 KEYED = custom_stream("rooms", "room", keyed=True)
@@ -41,7 +40,7 @@ def test_an_empty_history():
     assert list(empty.backwards(9)) == []
     assert empty.value_at("", 5) is None
     assert empty.current(5) == []
-    assert (empty.first_since_time(3), empty.first_since_height(3)) == (0, 0)
+    assert empty.first_since(lambda update: update.time_ms < 3) == 0
 
 
 def test_what_is_held_is_read_from_anywhere():
@@ -196,20 +195,26 @@ def test_a_new_epoch_forgets_everything():
     assert (held.epoch, held.head, held.oldest, held.latest, held.base, len(held)) == ("f", 7, 8, {}, {}, 0)
 
 
-def test_the_first_at_or_after_a_time():
-    held = history(count=3)
+def test_the_first_that_does_not_lie_before_what_is_looked_for():
+    kept = history(count=3)
     for time_ms in (10, 20, 20, 30):
-        add(held, time_ms=time_ms)
-    assert [held.first_since_time(time_ms) for time_ms in (0, 15, 20, 21, 30, 31)] == [1, 1, 1, 3, 3, 4]
+        add(kept, time_ms=time_ms)
+    found = [kept.first_since(lambda update, ms=ms: update.time_ms < ms) for ms in (0, 15, 20, 21, 30, 31)]
+    assert found == [1, 1, 1, 3, 3, 4]
 
 
-def test_the_first_at_or_after_a_height():
-    stream = CATALOGUE.get("block_updates")
-    held = history(stream)
-    for seq, height in enumerate((5, 6, 6, 7), 1):
-        raw = update_pb2.Update(block=block_pb2.BlockUpdate(height=height)).SerializeToString()
-        held.append(Update(stream, "e", seq, 0, raw))
-    assert [held.first_since_height(height) for height in (0, 5, 6, 7, 8)] == [0, 0, 1, 3, 4]
+def test_the_newest_update_of_a_key_that_is_no_longer_held():
+    kept = history(KEYED, count=3)
+    for key in "abcab":
+        add(kept, key=key)
+    assert [kept.trimmed(key) for key in "abcz"] == [1, 2, 0, 0]
+    kept.base.clear()  # as in a process that has just begun, and knows of older updates by `prev` only
+    assert [kept.trimmed(key) for key in "abcz"] == [1, 2, 0, 0]
+    add(kept, key="c")
+    add(kept, key="c")
+    add(kept, key="c")
+    kept.base.clear()
+    assert [kept.trimmed(key) for key in "abc"] == [4, 5, 3]
 
 
 def test_letting_go_costs_no_memory():

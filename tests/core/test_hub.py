@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.core import hub as hub_module
+from bridge.core import catchup as catchup_module
 from bridge.core.audience import Silent
 from bridge.core.cursor import Cursor
 from bridge.core.frames import text_frame
@@ -66,7 +66,7 @@ def test_what_is_published_while_a_sweep_goes_on_comes_in_the_next():
 @pytest.mark.parametrize("behind", [1, 2, 3, 4, 6, 9])
 def test_a_client_that_catches_up_during_a_sweep_misses_nothing(monkeypatch, behind):
     """A client whose reading ends at the cut, while newer updates wait for the next sweep, is not live yet."""
-    monkeypatch.setattr(hub_module, "READ_UPDATES", 3)
+    monkeypatch.setattr(catchup_module, "READ_UPDATES", 3)
     world = World(slice_writes=1)
     live(world, "block_updates", count=4)
     for number in range(1, 10):
@@ -241,10 +241,10 @@ class Talkative(Silent):
     """Says something to everything, as the v1 dialect does."""
 
     def fell_behind(self, cursor: Cursor) -> list[bytes]:
-        return [text_frame(b'{"type":"fell_behind"}')]
+        return [text_frame(b'{"type":"fell_behind","stream":"block_updates","seq":1,"head":2}')]
 
     def caught_up(self, cursor: Cursor) -> list[bytes]:
-        return [text_frame(b'{"type":"caught_up"}')]
+        return [text_frame(b'{"type":"caught_up","stream":"block_updates","seq":2}')]
 
 
 def test_a_socket_that_fills_up_with_the_news_that_it_has_caught_up():
@@ -252,10 +252,10 @@ def test_a_socket_that_fills_up_with_the_news_that_it_has_caught_up():
     client, _ = live(world, "block_updates", count=2)
     client.reader.events = Talkative()
     world.hub.block(client.reader)
-    for height in range(hub_module.BEHIND_UPDATES):
+    for height in range(catchup_module.BEHIND_UPDATES):
         world.block(height)
     world.run()
-    client.waiting, client.capacity = 0, hub_module.BEHIND_UPDATES + 2
+    client.waiting, client.capacity = 0, catchup_module.BEHIND_UPDATES + 2
     world.hub.unblock(client.reader)
     world.run()
     assert [frame["type"] for frame in client.frames if "data" not in frame and "type" in frame] == [
@@ -268,7 +268,7 @@ def test_a_socket_that_fills_up_with_the_news_that_it_has_caught_up():
     world.block(1)
     world.run()
     assert world.hub.catching_up == 0
-    assert len(client.updates) == hub_module.BEHIND_UPDATES + 1
+    assert len(client.updates) == catchup_module.BEHIND_UPDATES + 1
     good(world)
 
 
@@ -484,3 +484,13 @@ def test_a_hub_has_limits_of_its_own():
     hub = Hub(CATALOGUE, clock_ms=lambda: 0, schedule=lambda: None)
     assert hub.limits == HistoryLimits()
     assert hub.epoch == ""
+
+
+def test_listeners_are_told_when_upstream_is_reached_again():
+    world = World()
+    told = []
+    world.hub.listen(lambda: told.append(world.hub.upstream_reached))
+    for reached in (False, False, True, True):
+        world.hub.upstream_reached = reached
+        world.run()
+    assert told == [False, True]

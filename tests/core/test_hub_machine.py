@@ -8,10 +8,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from bridge.core import hub as hub_module
+from bridge.core import catchup as catchup_module
+from bridge.core import deep, pages
 from bridge.core.history import HistoryLimits
 from bridge.core.hub import State
 from generated.theblock.state.v1 import account_pb2, block_pb2, metrics_pb2
+from tests.core.disk import Disk
 from tests.core.world import CATALOGUE, Client, World, elsewhere, metrics_data
 
 EXAMPLES = int(os.environ.get("HUB_EXAMPLES", "150"))
@@ -45,6 +47,9 @@ class HubMachine(RuleBasedStateMachine):
         looked_at=st.integers(1, 3),
         capacities=st.lists(st.sampled_from([None, None, None, 3, 10]), min_size=3, max_size=8),
         streams=st.sampled_from(SETS),
+        disk=st.sampled_from([None, 1, 3, 100]),
+        page_updates=st.integers(1, 4),
+        page_bytes=st.sampled_from([30_000, 1 << 20]),
     )
     def begin(
         self,
@@ -56,12 +61,20 @@ class HubMachine(RuleBasedStateMachine):
         looked_at: int,
         capacities: list[int | None],
         streams: tuple[str, ...],
+        disk: int | None,
+        page_updates: int,
+        page_bytes: int,
     ) -> None:
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(hub_module, "READ_UPDATES", read)
-        self.patch.setattr(hub_module, "CATCH_UP_READERS", looked_at)
+        self.patch.setattr(deep, "PAGE_UPDATES", page_updates)
+        self.patch.setattr(pages, "PAGE_UPDATES", page_updates)
+        self.patch.setattr(catchup_module, "READ_UPDATES", read)
+        self.patch.setattr(catchup_module, "SLICE_READERS", looked_at)
         self.world = World(limits=HistoryLimits(count, bytes_, age_ms, 1000), slice_writes=slice_writes)
         self.hub = self.world.hub
+        self.hub.pages.limit_bytes = page_bytes
+        if disk is not None:
+            self.world.disk = Disk(self.hub, part=disk)
         self.height = 0
         self.names = 0
         self.clients: list[Client] = []
@@ -171,6 +184,39 @@ class HubMachine(RuleBasedStateMachine):
     def change_status(self, state: State) -> None:
         self.hub.set_status(state, "so it is")
 
+    # ------------------------------------------------------------------ what lies behind memory
+
+    @rule(which=number, refuse=st.sampled_from([False, False, False, True]))
+    def answer_page(self, which: int, refuse: bool) -> None:
+        if self.world.disk is not None:
+            self.world.disk.answer_one(refuse=refuse, which=which)
+
+    @rule(
+        which=number,
+        stream=st.sampled_from(STREAMS),
+        key=st.sampled_from([None, None, *KEYS]),
+        seq=st.integers(0, 6),
+        outcomes=st.lists(st.booleans(), max_size=4),
+    )
+    def come_back_from_far(self, which: int, stream: str, key: str | None, seq: int, outcomes: list[bool]) -> None:
+        """Resume behind an old position, and have some pages come or be refused."""
+        history = self.hub.histories.get(stream)
+        if history is None or history.head < seq:
+            return
+        entry: dict[str, Any] = {"stream": stream, "since": {"epoch": history.epoch, "seq": seq}}
+        if stream in KEYED and key is not None:
+            entry["key"] = key
+        self.begin_somewhere(self.one(which), entry)
+        for refuse in outcomes:
+            self.run_slices(2)
+            self.answer_page(which, refuse)
+
+    @rule(stream=st.sampled_from(STREAMS), count=st.integers(1, 20), tell=st.booleans())
+    def trim_disk(self, stream: str, count: int, tell: bool) -> None:
+        """Let go of the oldest updates on disk, which may not be known here yet."""
+        if self.world.disk is not None and stream in self.hub.histories:
+            self.world.disk.trim(stream, count, tell=tell)
+
     # ------------------------------------------------------------------ clients
 
     @rule(which=number, streams=st.sampled_from(SETS))
@@ -218,7 +264,14 @@ class HubMachine(RuleBasedStateMachine):
                 entry["since"] = {"height": max(0, self.height - back)}
             case "time":
                 entry["since"] = {"time": self.world.now_ms - 100 * back}
-        self.one(which).subscribe(entry)
+        self.begin_somewhere(self.one(which), entry)
+
+    def begin_somewhere(self, client: Client, entry: dict[str, Any]) -> None:
+        """Subscribe; where that begins may be on a page that cannot be had now."""
+        answer = client.call("state_stream.subscribe", entry)
+        if "error" in answer:
+            assert answer["error"]["code"] == -32010
+            assert any(page.refused for page in self.hub.pages.held)
 
     @rule(which=number, stream=st.sampled_from(STREAMS), key=st.sampled_from([None, None, *KEYS]))
     def unsubscribe(self, which: int, stream: str, key: str | None) -> None:
@@ -258,6 +311,8 @@ class HubMachine(RuleBasedStateMachine):
         for _ in range(1000):
             for client in self.clients:
                 client.drain()
+            if self.world.disk is not None:
+                self.world.disk.answer_all()
             if not self.world.scheduled:
                 if not self.world.reminders:
                     break
@@ -282,6 +337,10 @@ class HubMachine(RuleBasedStateMachine):
             cursors = [cursor for client in self.clients for cursor in client.reader.cursors.values()]
             assert history.cursors == sum(cursor.history is history for cursor in cursors)
             assert history.stream is not None or history.cursors
+        held = self.hub.pages.held
+        assert self.hub.pages.size_bytes == sum(page.size_bytes for page in held)
+        assert all(page.size_bytes == sum(u.size_bytes for u in (*page.updates, *page.base)) for page in held)
+        assert len(held) <= 1 or self.hub.pages.size_bytes <= self.hub.pages.limit_bytes
 
     def teardown(self) -> None:
         if not hasattr(self, "world"):
@@ -295,6 +354,7 @@ class HubMachine(RuleBasedStateMachine):
             self.check_counts()
             assert not self.hub.readers
             assert self.hub.catching_up == 0
+            assert self.hub.pages.waiting == 0
         finally:
             self.patch.undo()
 

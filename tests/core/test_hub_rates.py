@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.core import hub as hub_module
+from bridge.core import catchup as catchup_module
 from tests.core.world import World, good
 
 
@@ -32,7 +32,7 @@ def test_a_limited_rate_gives_the_newest_when_it_is_due():
 
 def test_a_limited_rate_waits_for_what_was_published_before(monkeypatch):
     """The newest of a stream comes behind older updates of others that a client still reads: it is not forgotten."""
-    monkeypatch.setattr(hub_module, "READ_UPDATES", 2)
+    monkeypatch.setattr(catchup_module, "READ_UPDATES", 2)
     world = World()
     client = world.client()
     client.subscribe("block_updates", {"stream": "metrics", "max_rate": 20})
@@ -52,7 +52,7 @@ def test_a_limited_rate_waits_for_what_was_published_before(monkeypatch):
 
 
 def test_a_replay_goes_on_at_its_rate(monkeypatch):
-    monkeypatch.setattr(hub_module, "READ_UPDATES", 2)
+    monkeypatch.setattr(catchup_module, "READ_UPDATES", 2)
     world = World()
     for tps in range(1, 6):
         world.metrics(float(tps))

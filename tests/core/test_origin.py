@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core.errors import PublishError
+from bridge.core.errors import JournalError, PublishError
 from bridge.core.history import HistoryLimits
 from bridge.core.hub import Hub
 from bridge.core.origin import CUSTOM_BYTES, CUSTOM_DEPTH, Origin, check_key
+from bridge.core.update import Update
 from generated.theblock.state.v1 import account_pb2, block_pb2, update_pb2
 from tests.core.world import CATALOGUE, NOW_MS, World, texts
 
@@ -186,3 +187,122 @@ def test_any_json_object_arrives_as_it_was_published(value, ascii_only, indent):
     (frame,) = texts(client.written[-1])
     assert frame["data"] == value
     assert update.data() == value
+
+
+# ---------------------------------------------------------------------- with a store
+
+
+class ListStore:
+    """A store whose disk is a list, which can be full."""
+
+    def __init__(self, epoch: str = "e0", *, immediate: bool = True) -> None:
+        self.epoch = epoch
+        self.immediate = immediate
+        self.chain: bytes | None = None
+        self.full = False
+        self.kept: list[tuple[Update, str, int]] = []
+
+    def keep(self, update: Update, publisher: str, publisher_seq: int) -> None:
+        self._check()
+        self.kept.append((update, publisher, publisher_seq))
+
+    def begin_epoch(self, epoch: str) -> None:
+        self._check()
+        self.kept.clear()
+        self.epoch, self.chain = epoch, None
+
+    def keep_chain(self, chain: bytes) -> None:
+        self._check()
+        self.chain = chain
+
+    async def durable(self) -> None:
+        pass
+
+    def _check(self) -> None:
+        if self.full:
+            raise JournalError("the disk is full")
+
+
+class Kept(World):
+    """A world whose origin has a store."""
+
+    def __init__(self, store: ListStore) -> None:
+        super().__init__()
+        self.hub.set_epoch(store.epoch)
+        self.origin = Origin(self.hub, new_epoch=iter(("e1", "e2")).__next__, store=store)
+
+
+def test_an_origin_goes_on_in_the_epoch_of_its_store():
+    store = ListStore()
+    world = Kept(store)
+    assert world.block(1).position == ("e0", 1)
+    world.origin.publish_custom("notes", "note", b"{}", publisher="p", publisher_seq=7)
+    assert [(update.stream.name, update.seq, *who) for update, *who in store.kept] == [
+        ("block_updates", 1, "", 0),
+        ("notes", 1, "p", 7),
+    ]
+    world.origin.begin_epoch()
+    assert (store.epoch, world.hub.epoch, store.kept) == ("e1", "e1", [])
+
+
+def test_what_cannot_be_kept_is_not_published_and_takes_no_position():
+    store = ListStore()
+    world = Kept(store)
+    world.block(1)
+    store.full = True
+    with pytest.raises(JournalError):
+        world.block(2)
+    with pytest.raises(JournalError):
+        world.origin.begin_epoch()
+    with pytest.raises(JournalError):
+        world.origin.set_chain(b"g")
+    assert (world.hub.history("block_updates").head, world.origin.epoch, world.origin.chain) == (1, "e0", None)
+    store.full = False
+    assert world.block(2).position == ("e0", 2)
+
+
+def test_what_is_not_safe_yet_has_its_position_and_is_not_sent():
+    store = ListStore(immediate=False)
+    world = Kept(store)
+    updates = [world.block(1), world.account("a", 1), world.account("b", 1), world.account("a", 2), world.block(2)]
+    assert [(update.seq, update.prev) for update in updates] == [(1, 0), (1, 0), (2, 0), (3, 1), (2, 0)]
+    blocks, accounts = world.hub.history("block_updates"), world.hub.history("account")
+    assert (blocks.head, accounts.head) == (0, 0)
+    world.origin.admit_kept(2)
+    assert (blocks.head, accounts.head) == (1, 1)
+    assert (world.account("a", 3).prev, world.block(3).seq) == (3, 3)
+    world.origin.admit_kept(99)
+    assert (blocks.head, accounts.head) == (3, 4)
+    assert (world.account("b", 2).prev, world.account("c", 1).prev) == (2, 0)
+
+
+def test_a_new_epoch_drops_what_waits():
+    world = Kept(ListStore(immediate=False))
+    world.block(1)
+    world.origin.begin_epoch()
+    world.origin.admit_kept(1)
+    assert world.hub.history("block_updates").head == 0
+    assert world.block(1).position == ("e1", 1)
+
+
+def test_the_chain_is_kept_once_and_forgotten_with_its_epoch():
+    store = ListStore()
+    world = Kept(store)
+    world.origin.set_chain(b"g")
+    assert store.chain == world.origin.chain == b"g"
+    store.full = True
+    world.origin.set_chain(b"g")  # nothing to keep
+    store.full = False
+    world.origin.begin_epoch()
+    assert store.chain is world.origin.chain is None
+
+
+def test_the_chain_is_noted_where_nothing_is_kept():
+    world = World()
+    world.origin.set_chain(b"g")
+    assert world.origin.chain == b"g"
+
+
+async def test_waiting_for_what_is_published_ends_where_nothing_is_kept():
+    await World().origin.durable()
+    await Kept(ListStore()).origin.durable()

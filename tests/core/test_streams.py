@@ -5,7 +5,8 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.message import Message
 
 from bridge.core.errors import PublishError, SchemaError
-from bridge.core.streams import KEY, NAME, Catalogue, Delivery, check_decimals, custom_stream
+from bridge.core.names import KEY, NAME
+from bridge.core.streams import Catalogue, Delivery, check_decimals, custom_stream
 from generated.theblock.state.v1 import account_pb2, block_pb2, options_pb2, update_pb2
 from tests.core.schema import F, Schema, add_field
 from tests.core.world import CATALOGUE

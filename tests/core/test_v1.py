@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bridge.core import hub as hub_module
+from bridge.core import catchup as catchup_module
 from bridge.core.codes import BAD_MESSAGES, WRONG_KIND
 from bridge.core.frames import Frame, Opcode
 from bridge.core.history import HistoryLimits
@@ -137,7 +137,7 @@ def test_the_gap_of_one_key_names_the_key(small, encoding):
 
 
 def test_history_trimmed_while_a_replay_goes_on_is_a_gap_too(encoding, monkeypatch):
-    monkeypatch.setattr(hub_module, "READ_UPDATES", 2)
+    monkeypatch.setattr(catchup_module, "READ_UPDATES", 2)
     world = World(limits=HistoryLimits(count=6))
     for height in range(1, 7):
         world.block(height)
@@ -227,7 +227,7 @@ def test_a_reader_that_is_a_little_behind_is_told_nothing(world, join):
     client.subscribe(BLOCKS)
     client.drain()
     client.take()
-    for height in range(1, hub_module.BEHIND_UPDATES):
+    for height in range(1, catchup_module.BEHIND_UPDATES):
         world.block(height)
         world.run()
     client.capacity = None

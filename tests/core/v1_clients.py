@@ -11,13 +11,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from bridge.core.audience import Reader
-from bridge.core.frames import Frame
+from bridge.core.frames import Frame, Opcode
 from bridge.core.limits import Limits
 from bridge.core.session import Effect, Send, Session, Shut
 from bridge.core.update import Format
 from bridge.core.v1 import Greeting, V1ProtoSession, V1Session
 from generated.theblock.state.v1 import frames_pb2, stream_pb2
-from tests.core.world import World, server_frames
+from tests import frames
+from tests.core.world import World, receive, server_frames
 
 GREETING = Greeting("5e551010", "theblock-bridge", "1.2.3", 25_000)
 
@@ -102,7 +103,9 @@ class V1Client:
 
     def receive(self, payload: bytes) -> list[Any]:
         """Have a message come in, in the kind of frame that this client sends."""
-        return self.apply(self.session.receive(Frame(self.session.opcode, payload)))
+        if self.session.opcode is Opcode.BINARY:
+            frames.asked(payload)
+        return self.apply(receive(self.session, Frame(self.session.opcode, payload), self.world.disk))
 
     def call(self, method: str, *params: Any) -> Any:
         """Ask, and return the response."""

@@ -11,27 +11,23 @@ from bridge.core.history import HistoryLimits
 from bridge.core.hub import Hub
 from bridge.core.limits import Limits
 from bridge.core.origin import Origin
-from bridge.core.session import Effect, Send, Session, Shut
+from bridge.core.session import Await, Effect, Send, Session, Shut
 from bridge.core.streams import Catalogue, Stream
 from bridge.core.update import Format, Update
+from bridge.verify.oracle import Oracle
 from generated.theblock.state.v1 import account_pb2, block_pb2, metrics_pb2, update_pb2
-from tests.oracle import Oracle
+from tests import frames
+from tests.core.disk import Disk
 
 CATALOGUE = Catalogue()
 NOW_MS = 1_700_000_000_000
 
 
 def server_frames(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Take whole frames of a server apart (RFC 6455, section 5.2): first byte and payload."""
-    at = 0
-    while at < len(data):
-        first, length, at = data[at], data[at + 1], at + 2
-        if length in (126, 127):
-            size = 2 if length == 126 else 8
-            length, at = int.from_bytes(data[at : at + size], "big"), at + size
-        assert length + at <= len(data), "a write ends within a frame"
-        yield first, data[at : at + length]
-        at += length
+    """Take whole frames of a server apart, and hold them to what is documented: first byte and payload."""
+    for first, payload in frames.server_frames(data):
+        frames.saw(first & 0x0F, payload)
+        yield first, payload
 
 
 def texts(data: bytes) -> list[Any]:
@@ -58,6 +54,7 @@ class World:
         numbers = itertools.count(1)
         self.origin = Origin(self.hub, new_epoch=lambda: f"e{next(numbers)}")
         self.oracle.began(self.origin.epoch)
+        self.disk: Disk | None = None  # what lies behind memory
 
     def _schedule(self) -> None:
         self.scheduled += 1
@@ -93,6 +90,8 @@ class World:
 
     def note(self, update: Update, data: dict[str, Any]) -> Update:
         """Write into the publisher's log what we meant to publish."""
+        if self.disk is not None:
+            self.disk.keep(update)
         line = {
             "type": update.stream.type,
             "stream": update.stream.name,
@@ -137,6 +136,7 @@ class Client:
         format_: Format = Format.JSON,
         capacity: int | None = None,
     ) -> None:
+        self.world = world
         self.hub = world.hub
         self.capacity = capacity  # frames that its socket takes; None: any number
         self.waiting = 0
@@ -171,7 +171,7 @@ class Client:
         text = message if isinstance(message, str) else json.dumps(message)
         self.log.sent(text)
         before = len(self.frames)
-        self.apply(self.session.receive(Frame(Opcode.TEXT, text.encode())))
+        self.apply(receive(self.session, Frame(Opcode.TEXT, text.encode()), self.world.disk))
         return self.frames[before:]
 
     def apply(self, effects: list[Effect]) -> None:
@@ -207,6 +207,28 @@ class Client:
     @property
     def snapshots(self) -> list[tuple[str, int]]:
         return [(f["stream"], f["seq"]) for f in self.frames if f.get("snapshot")]
+
+
+def receive(session: Session, frame: Frame, disk: Disk | None) -> list[Effect]:
+    """Have a message come in, and whatever pages it waits for."""
+    effects = session.receive(frame)
+    for _ in range(200):
+        if not effects or not isinstance(effects[0], Await):
+            break
+        assert disk is not None
+        assert len(effects) == 1, "a message that waits has no effect"
+        for place in effects[0].places:
+            disk.hub.pages.want(place, came)
+            disk.asked.remove(place)
+            disk.answer(place)
+        effects = session.receive(frame)
+    else:
+        raise AssertionError("it never has the pages that it needs")
+    return effects
+
+
+def came() -> None:
+    """Be told that a page has come."""
 
 
 def metrics_data(tps: float) -> dict[str, Any]:

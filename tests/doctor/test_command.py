@@ -111,7 +111,7 @@ def test_addresses_of_sidecars():
 
 def test_what_is_off_is_left_out():
     targets = Targets.of(UpSettings(), ("node_url", "upstream"), "")
-    assert (targets.node, targets.upstream, targets.url) == (None, None, None)
+    assert (targets.node, targets.upstream, targets.url) == (None, (), None)
     targets = Targets.of(UpSettings())
     assert (targets.node, targets.url) == (UpSettings().state.node, "http://127.0.0.1:5000")
 
@@ -129,7 +129,7 @@ def test_it_takes_at_most_twenty_seconds():
 
 async def test_a_check_that_is_not_over_in_time(monkeypatch):
     monkeypatch.setattr("bridge.doctor.checks.CHECK_ANSWERS", 0.0)
-    report = await report_on(upstream=Address("127.0.0.1", free_port()), answer_seconds=0.5)
+    report = await report_on(upstream=(Address("127.0.0.1", free_port()),), answer_seconds=0.5)
     assert "not over within" in report["service"].says
     assert report["service"].finding.status is Status.FAIL
     assert report["source"].says == "not looked at, since the check service did not succeed"

@@ -15,7 +15,7 @@ from tests.doctor.rig import SHORT_SECONDS, free_port, look, sidecar
 
 
 async def asked(port: int, name: str = "service", seconds: float = ANSWER_SECONDS):
-    return await look(name, upstream=Address("127.0.0.1", port), answer_seconds=seconds)
+    return await look(name, upstream=(Address("127.0.0.1", port),), answer_seconds=seconds)
 
 
 async def test_a_state_service_that_is_well():
@@ -27,9 +27,9 @@ async def test_a_state_service_that_is_well():
 
 async def test_a_state_service_on_a_unix_socket(tmp_path):
     address = Address(path=str(tmp_path / "state"))
-    assert (await look("service", upstream=address)).finding is service.UNREACHABLE
+    assert (await look("service", upstream=(address,))).finding is service.UNREACHABLE
     async with state_service.serving(address):
-        assert (await look("service", upstream=address)).finding is service.SERVES
+        assert (await look("service", upstream=(address,))).finding is service.SERVES
 
 
 @pytest.mark.parametrize(("state", "finding"), [(State.STALE, service.STALE), (State.DOWN, service.DOWN)])
@@ -113,5 +113,24 @@ async def test_a_strange_grpc_server(strange, check, finding):
         await server.stop(0)
 
 
+async def test_several_addresses_of_which_one_is_of_no_use():
+    spare = Address("127.0.0.1", free_port())
+    async with state_service.serving() as running, state_service.serving() as other:
+        running.hub.set_status(State.DOWN, "the node is gone")
+        both = (running.address, other.address)
+        assert (await look("service", upstream=both)).finding is service.SERVES
+        assert (await look("source", upstream=both)).finding is service.LIVE
+        found = await look("service", upstream=(spare, running.address))
+    assert found.finding is service.SPARE_FAILS
+    assert f"no connection to a state service at {spare}" in found.says
+
+
+async def test_several_addresses_none_of_which_is_of_use():
+    spares = (Address("127.0.0.1", free_port()), Address("127.0.0.1", free_port()))
+    found = await look("service", upstream=spares)
+    assert found.finding is service.UNREACHABLE
+    assert str(spares[0]) in found.says
+
+
 async def test_a_service_is_not_looked_at_if_that_is_not_wanted():
-    assert (await look("service", upstream=None)).finding is service.SERVICE_SKIPPED
+    assert (await look("service", upstream=())).finding is service.SERVICE_SKIPPED

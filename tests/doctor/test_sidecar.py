@@ -90,7 +90,7 @@ async def test_a_host_that_is_not_allowed():
 
 
 async def test_an_upstream_that_cannot_be_reached():
-    async with running(None, upstream=NOWHERE) as (port, _):
+    async with running(None, upstream=(NOWHERE,)) as (port, _):
         found = await asked(port, "upstream")
         assert found.finding is sidecar.UPSTREAM_DOWN
         mock = await asked(port, "dashboard")
@@ -99,7 +99,7 @@ async def test_an_upstream_that_cannot_be_reached():
 
 
 async def test_an_upstream_that_gives_nothing_new():
-    async with state_service.serving() as service, running(None, upstream=service.address) as (port, process):
+    async with state_service.serving() as service, running(None, upstream=(service.address,)) as (port, process):
         service.hub.set_status(State.STALE, "the node is banned", 1_700_000_000_000)
         await state_service.until(lambda: process.hub.status.state is State.STALE)
         found = await asked(port, "upstream")

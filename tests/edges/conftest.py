@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import aiohttp
 import pytest
 
+from tests.edges.listener import Listener
 from tests.edges.rawclient import RawClient
 from tests.edges.rig import Options, Rig, serving
 from tests.edges.witness import Witness
@@ -51,6 +52,21 @@ async def dial(rig: Rig) -> AsyncIterator[Callable[..., Awaitable[RawClient]]]:
     yield open_one
     for client in clients:
         client.hang_up()
+
+
+@pytest.fixture
+async def listener(rig: Rig) -> AsyncIterator[Callable[..., Listener]]:
+    """Return a function that makes a client of Server-Sent Events; the oracle judges those with a name."""
+    listeners: list[Listener] = []
+
+    def make(*streams: str, name: str = "", **options: object) -> Listener:
+        judged = rig.oracle.client(name, announced=True) if name else None
+        listeners.append(Listener(rig.port, streams, judged=judged, **options))
+        return listeners[-1]
+
+    yield make
+    for one in listeners:
+        one.hang_up()
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import socket
 import struct
 from typing import NamedTuple
 
-from tests import frames, oracle
+from bridge.verify import oracle
+from tests import frames
 from tests.edges.rig import within
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA

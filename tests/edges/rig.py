@@ -18,14 +18,15 @@ from bridge.core.origin import Origin
 from bridge.core.streams import Catalogue
 from bridge.core.update import Update
 from bridge.edges.documents import DocumentsEdge
+from bridge.edges.events import EventsEdge
 from bridge.edges.guard import Guard
 from bridge.edges.http import HttpEdge
 from bridge.edges.state import StateEdge
 from bridge.edges.websocket import WebSocketEdge
 from bridge.edges.wire import Patience
 from bridge.ops.metrics import Metrics, hub_rows
+from bridge.verify.oracle import Oracle
 from generated.theblock.state.v1 import block_pb2, metrics_pb2
-from tests.oracle import Oracle
 
 T = TypeVar("T")
 
@@ -45,6 +46,7 @@ class Options:
     history: HistoryLimits = field(default_factory=HistoryLimits)
     guard: Guard = field(default_factory=Guard)
     connection_limit: int = 20_000
+    accept_rate: float = 0.0
     began: bool = True  # whether the first epoch is known
     describe: Callable[[], Mapping[str, object]] = dict
     clock_ms: Callable[[], int] = lambda: int(time.time() * 1000)
@@ -69,13 +71,15 @@ class Rig:
             limits=options.limits,
             patience=options.patience,
             connection_limit=options.connection_limit,
+            accept_rate=options.accept_rate,
         )
         self.metrics = Metrics(hub_rows(self.hub))
         self.http = HttpEdge(self.hub, self.metrics, options.describe)
         self.app = web.Application(middlewares=[options.guard.middleware])
         state = StateEdge(self.hub, options.limits)
         documents = DocumentsEdge(self.hub.catalogue, poll_interval_ms=2000, ping_interval_seconds=25)
-        for edge in (self.http, state, documents):
+        self.events = EventsEdge(self.hub, self.edge, limits=options.limits, patience=options.patience)
+        for edge in (self.http, state, documents, self.events):
             self.app.add_routes(edge.routes())
         self.app.add_routes([web.get("/ws", self.edge.handle)])
         self.port = 0

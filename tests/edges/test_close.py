@@ -1,12 +1,10 @@
-"""Ends of connections: by the client, by the drain, by neither."""
-
-import asyncio
+"""Ends of connections: by the client, or by neither side. Those by the drain: test_drain.py."""
 
 import pytest
 
 from bridge.edges.wire import Patience
-from tests.edges.rawclient import CLOSE, PING, PONG, TEXT, Hung, RawClient, frame
-from tests.edges.rig import Options, until, within
+from tests.edges.rawclient import CLOSE, PING, PONG, TEXT, Hung, frame
+from tests.edges.rig import Options, until
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1008, 1011, 1012, 3000, 4000, 4321, 4999])
@@ -80,61 +78,6 @@ async def test_a_client_that_sends_for_ever_after_the_close_is_dropped(rig, conn
     with pytest.raises(ConnectionError):
         for _ in range(1000):
             await client.send(bytes(1 << 16))
-
-
-async def test_a_drain_sends_everybody_away_with_a_time_of_its_own(rig, connect, dial):
-    clients = [await connect("/ws?subscribe=block_updates") for _ in range(20)]
-    draining = asyncio.create_task(rig.edge.drain(10))
-    times = []
-    for client in clients:
-        code, reason = await client.read_close()
-        assert (code, reason["error"]) == (1012, "restarting")
-        assert reason.keys() == {"error", "retry_after_ms", "message"}
-        assert 0 <= reason["retry_after_ms"] <= 10_000
-        times.append(reason["retry_after_ms"])
-    assert len(set(times)) > 10
-    refused = await (await dial()).shake()
-    assert (refused.status, refused.json()["error"]["code"]) == (503, "OVERLOADED")
-    assert "retry-after" in refused.headers
-    for client in clients:
-        await client.send(frame(CLOSE, b"\x03\xf4"))
-        client.hang_up()
-    await within(draining, 5)  # it does not wait until the time is over
-    await until(rig.holds_nothing, "nothing is left")
-
-
-async def test_a_drain_ends_in_time_whoever_does_not_hang_up(rig, connect, monkeypatch):
-    monkeypatch.setattr("bridge.edges.wire.CLOSE_SECONDS", 1000)
-    clients = [await connect() for _ in range(5)]
-    await within(rig.edge.drain(0.2))
-    await until(rig.holds_nothing, "nothing is left")
-    assert [(await client.read_close())[0] for client in clients] == [1012] * 5
-
-
-async def test_updates_before_a_drain_arrive_before_its_close(rig, connect):
-    client = await connect("/ws?subscribe=block_updates")
-    await client.pong()
-    rig.block(1)
-    await asyncio.sleep(0)
-    draining = asyncio.create_task(rig.edge.drain(5))
-    assert (await client.read_json())["seq"] == 1
-    assert (await client.read_close())[0] == 1012
-    client.hang_up()
-    await within(draining)
-
-
-@pytest.mark.parametrize("leave", [RawClient.hang_up, RawClient.reset], ids=["closed", "reset"])
-async def test_a_client_that_has_just_gone_stops_no_drain(rig, connect, leave):
-    """The kernel knows of it, the process does not yet: what it tries on that socket fails."""
-    gone, stays = await connect(), await connect()
-    await gone.pong()
-    await stays.pong()
-    leave(gone)
-    draining = asyncio.create_task(rig.edge.drain(5))
-    assert (await stays.read_close())[0] == 1012
-    stays.hang_up()
-    await within(draining)
-    await until(rig.holds_nothing, "nothing is left")
 
 
 class TestLife:

@@ -184,7 +184,7 @@ async def test_both_encodings_say_the_same_of_every_stream(seed):
 async def sidecar_of(address: Address) -> AsyncIterator[Rig]:
     """Serve what a state service sends."""
     async with serving(Options(history=HOUR_LONG, began=False)) as rig:
-        source = asyncio.create_task(UpstreamSource(address, rig.hub, random=lambda: 0.0).run())
+        source = asyncio.create_task(UpstreamSource([address], rig.hub, random=lambda: 0.0).run())
         try:
             yield rig
         finally:

@@ -8,6 +8,7 @@ from typing import Any
 from generated.theblock.state.v1 import frames_pb2
 from tests.core.v1_clients import client_frame, told_as_json
 from tests.edges.rawclient import BINARY, PING, PONG, TEXT, Answer, RawClient, frame
+from tests.frames import asked
 
 SUBPROTOCOLS = {"json": "theblock.v1.json", "proto": "theblock.v1.proto"}
 
@@ -68,8 +69,12 @@ class V1Connection:
         else:
             message = client_frame(method, params)
             message.id = number
-            await self.client.send(frame(BINARY, message.SerializeToString()))
+            await self._send(message)
         return number
+
+    async def _send(self, message: frames_pb2.ClientFrame) -> None:
+        asked(message.SerializeToString())
+        await self.client.send(frame(BINARY, message.SerializeToString()))
 
     async def call(self, method: str, *params: Any) -> Any:
         """Ask, and read up to the response."""
@@ -87,7 +92,7 @@ class V1Connection:
             await self.client.pong()
             return
         message = frames_pb2.ClientFrame(ping=frames_pb2.PingFrame(timestamp=12.5))
-        await self.client.send(frame(BINARY, message.SerializeToString()))
+        await self._send(message)
         answer = await self.read()
         assert (answer["type"], answer["timestamp"]) == ("pong", 12.5), answer
 

@@ -1,7 +1,6 @@
 """The source of a sidecar over real connections: whatever happens to the service, each update comes once, in order."""
 
 import asyncio
-import contextlib
 import itertools
 import json
 from collections.abc import AsyncIterator
@@ -12,59 +11,25 @@ import pytest
 
 from bridge.core.cursor import Cursor, Spec
 from bridge.core.errors import NodeCallError, RequestError, UpstreamError
-from bridge.core.hub import Hub, State
+from bridge.core.hub import State
 from bridge.edges.grpc import StateServer, StateStreamService
 from bridge.settings.address import Address
-from bridge.sources.grpc import UpstreamSource
-from generated.theblock.state.v1 import (
-    account_pb2,
-    block_pb2,
-    metrics_pb2,
-    service_pb2,
-    stream_pb2,
-    update_pb2,
+from bridge.sources.patience import Patience
+from generated.theblock.state.v1 import account_pb2, service_pb2, stream_pb2, update_pb2
+from tests.sources.upstream_rig import (
+    BLOCKS,
+    LIVE,
+    PROGRESS,
+    Sidecar,
+    block,
+    metrics,
+    opening,
+    response,
+    scripted,
+    sidecar_of,
+    started,
 )
-from tests.state_service import ANY_PORT, Service, new_hub, serving, until
-
-BLOCKS = "block_updates"
-
-
-class Sidecar:
-    """A hub that is fed by a state service; keeps what it admits."""
-
-    def __init__(self, address: Address, **settings) -> None:
-        limits = {name: settings.pop(name) for name in ("count", "keys") if name in settings}
-        self.hub: Hub = new_hub(**limits)
-        self.source = UpstreamSource(address, self.hub, random=lambda: 0.3, **settings)
-        self.admitted: list = []
-        self.states: list[tuple[State, str]] = []
-        admit = self.hub.admit
-        self.hub.admit = lambda update: (self.admitted.append(update), admit(update))  # a witness, nothing else
-        self.hub.listen(self._note_state)
-
-    def _note_state(self) -> None:
-        if not self.states or self.states[-1][0] is not self.hub.status.state:
-            self.states.append((self.hub.status.state, self.hub.status.detail))
-
-    def taken(self, stream: str = BLOCKS) -> list[int]:
-        return [update.seq for update in self.admitted if update.stream.name == stream]
-
-    @property
-    def live(self) -> bool:
-        return self.hub.status.state is State.LIVE
-
-
-@asynccontextmanager
-async def sidecar_of(address: Address, **settings) -> AsyncIterator[Sidecar]:
-    sidecar = Sidecar(address, **settings)
-    task = asyncio.create_task(sidecar.source.run())
-    try:
-        yield sidecar
-        assert not task.done(), "the source ended"
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+from tests.state_service import ANY_PORT, Service, serving, until
 
 
 def account(service: Service, address: str, nonce: int):
@@ -223,7 +188,7 @@ async def test_what_was_trimmed_in_an_outage_is_a_gap_in_the_hub_too():
         await service.start()
         await until(lambda: history.head == 30)
         assert sidecar.taken() == [1, 2, 3, 4, 5, *range(21, 31)]
-        assert cursor.pass_gap() == (6, 20)
+        assert cursor.pass_gap().missed == (6, 20)
         assert history.base[""].data()["height"] == 20
         assert sidecar.source.subscriptions.faults == 0
 
@@ -249,8 +214,7 @@ async def test_a_service_that_lost_its_journal_is_followed_with_all_that_it_has(
         await old.stop()
         async with serving(old.address, epoch="b") as new:
             new.blocks(range(1, 8))
-            await until(lambda: sidecar.live)
-            assert sidecar.taken()[20:] == [1, 2, 3, 4, 5, 6, 7]
+            await until(lambda: sidecar.live and sidecar.taken()[20:] == [1, 2, 3, 4, 5, 6, 7])
             assert {history.epoch for history in sidecar.hub.histories.values()} == {"b1"}
             new.block(8)
             await until(lambda: sidecar.taken()[20:] == [1, 2, 3, 4, 5, 6, 7, 8])
@@ -258,14 +222,14 @@ async def test_a_service_that_lost_its_journal_is_followed_with_all_that_it_has(
 
 
 async def test_a_service_whose_head_went_back_is_followed_from_what_it_has():
-    async with serving(epoch="a") as old, sidecar_of(old.address) as sidecar:
+    patience = Patience(doubt=0.2)
+    async with serving(epoch="a") as old, sidecar_of(old.address, patience=patience) as sidecar:
         old.blocks(range(1, 21))
         await until(lambda: sidecar.live and len(sidecar.taken()) == 20)
         await old.stop()
         async with serving(old.address, epoch="a") as restored:
             restored.blocks(range(1, 8))
-            await until(lambda: sidecar.live)
-            assert sidecar.taken()[20:] == [1, 2, 3, 4, 5, 6, 7]
+            await until(lambda: sidecar.live and sidecar.taken()[20:] == [1, 2, 3, 4, 5, 6, 7])
             assert sidecar.hub.history(BLOCKS).head == 7
         await old.start()
 
@@ -307,70 +271,6 @@ async def test_a_service_that_is_not_there_yet_is_waited_for(tmp_path):
 # Services that do not do as they should
 
 
-class Scripted:
-    """A state service that answers each subscription with the next of its scripts."""
-
-    name = "theblock.state.v1.StateStreamService"
-
-    def __init__(self, *scripts) -> None:
-        self.scripts = list(scripts)
-        self.requests: list[service_pb2.SubscribeRequest] = []
-
-    def handler(self):
-        method = grpc.unary_stream_rpc_method_handler(self._subscribe, service_pb2.SubscribeRequest.FromString)
-        return grpc.method_handlers_generic_handler(self.name, {"Subscribe": method})
-
-    def close(self) -> None:
-        """Nothing to end."""
-
-    async def _subscribe(self, request, context) -> None:
-        self.requests.append(request)
-        script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
-        for item in script:
-            if isinstance(item, grpc.StatusCode):
-                await context.abort(item, "because of a reason")
-            await context.write(item if isinstance(item, bytes) else item.SerializeToString())
-        await asyncio.Event().wait()
-
-
-@asynccontextmanager
-async def scripted(*scripts, **settings) -> AsyncIterator[tuple[Scripted, Sidecar]]:
-    service = Scripted(*scripts)
-    async with (
-        StateServer(ANY_PORT, [service], drain_seconds=0) as server,
-        sidecar_of(server.address, **settings) as sidecar,
-    ):
-        yield service, sidecar
-
-
-LIVE = stream_pb2.SourceStatus(state=stream_pb2.SOURCE_STATE_LIVE, detail="fine")
-
-
-def started(stream: str, newest: int, message: str, seq: int = 0, **more) -> service_pb2.StreamStarted:
-    info = stream_pb2.StreamInfo(stream=stream, message=f"theblock.state.v1.{message}", epoch="e", newest=newest)
-    info.type = "thing"
-    return service_pb2.StreamStarted(info=info, seq=seq, **more)
-
-
-def block(seq: int, epoch: str = "e") -> update_pb2.Update:
-    return update_pb2.Update(stream=BLOCKS, epoch=epoch, seq=seq, block=block_pb2.BlockUpdate(height=seq))
-
-
-def metrics(seq: int) -> update_pb2.Update:
-    return update_pb2.Update(stream="metrics", epoch="e", seq=seq, metrics=metrics_pb2.MetricsUpdate(block_height=seq))
-
-
-def response(*updates: update_pb2.Update, **parts) -> service_pb2.SubscribeResponse:
-    return service_pb2.SubscribeResponse(updates=updates, **parts)
-
-
-def opening(newest: int, seq: int = 0, **more) -> service_pb2.SubscribeResponse:
-    return response(started=[started(BLOCKS, newest, "BlockUpdate", seq, **more)], source=LIVE)
-
-
-PROGRESS = response(progress=[service_pb2.StreamPosition(stream=BLOCKS, epoch="e")])
-
-
 async def test_repeats_are_dropped_and_counted():
     script = [opening(3), response(block(1), block(2), block(3)), response(block(2), block(3), block(4))]
     async with scripted(script) as (service, sidecar):
@@ -397,8 +297,7 @@ async def test_a_gap_that_is_cut_off_before_its_end_counts_for_nothing():
     beginning = [opening(2), response(block(1), block(2)), response(gaps=[gap(3, 5)]), grpc.StatusCode.UNAVAILABLE]
     going_on = [opening(4, seq=2, recovered=True, replayed=2), response(block(3), block(4))]
     async with scripted(beginning, going_on) as (_, sidecar):
-        await until(lambda: sidecar.live)
-        assert sidecar.taken() == [1, 2, 3, 4]
+        await until(lambda: sidecar.taken() == [1, 2, 3, 4])
 
 
 FAULTS = {
@@ -469,10 +368,8 @@ async def test_superseded_updates_of_a_latest_stream_are_left_out():
 
 async def test_a_silent_service_is_left_and_asked_again():
     silent = [opening(1), response(block(1))]
-    async with scripted(silent, [opening(2, seq=1, recovered=True), response(block(2))], silence_seconds=0.3) as (
-        _,
-        sidecar,
-    ):
+    going_on = [opening(2, seq=1, recovered=True), response(block(2))]
+    async with scripted(silent, going_on, patience=Patience(silence=0.3)) as (_, sidecar):
         await until(lambda: sidecar.taken() == [1, 2])
         assert any("has said nothing for 0.3 s" in detail for _, detail in sidecar.states)
 
@@ -492,7 +389,7 @@ async def test_a_refusal_is_told_clearly_and_tried_again_slowly(code, sentence):
         await until(lambda: sentence in sidecar.hub.status.detail)
         await until(lambda: len(failing.requests) == 5)
         assert len(refusing.requests) == 1  # its next try is half a minute away
-    async with scripted([code], [opening(0), PROGRESS], slow_pause_seconds=0.05) as (service, sidecar):
+    async with scripted([code], [opening(0), PROGRESS], patience=Patience(slow_pause=0.05)) as (service, sidecar):
         await until(lambda: sidecar.live)
         assert len(service.requests) == 2
 
@@ -546,7 +443,7 @@ async def test_what_the_service_refuses_is_the_callers_mistake():
 
 
 async def test_a_call_that_gets_no_answer_ends():
-    async with calling(None, call_seconds=0.2) as sidecar:
+    async with calling(None, patience=Patience(call=0.2)) as sidecar:
         with pytest.raises(UpstreamError, match="did not answer within 0.2 s"):
             await sidecar.source.call_node("governor.status", {})
     async with calling(UpstreamError("the node is not asked for 40 s")) as sidecar:

@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-from tests import oracle
+from bridge.verify import oracle
 from tests.frames import check_frame
 
 KNOWN = ("block_update", "metrics_update", "network_update", "trading_update", "pong")

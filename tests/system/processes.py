@@ -8,9 +8,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -35,11 +36,24 @@ class Running:
         addresses: as on its ready line: grpc, http, websocket.
     """
 
-    def __init__(self, folder: Path, command: list[str], cwd: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        command: list[str],
+        cwd: Path,
+        environment: Mapping[str, str],
+        descriptors: Sequence[int] = (),
+    ) -> None:
         self._stdout, self._stderr = folder / "stdout", folder / "stderr"
         with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
             self.process = subprocess.Popen(
-                command, cwd=cwd, env=environment, stdin=subprocess.PIPE, stdout=stdout, stderr=stderr
+                command,
+                cwd=cwd,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=stdout,
+                stderr=stderr,
+                pass_fds=tuple(descriptors),
             )
         self.addresses: dict[str, str] = {}
 
@@ -129,10 +143,26 @@ def environment(**more: str) -> dict[str, str]:
 
 
 @contextmanager
-def started(*arguments: str, program: tuple[str, ...] = ("-m", "bridge"), cwd: Path = ROOT) -> Iterator[Running]:
-    """Run a program until the block ends; by default the bridge, with arguments."""
+def started(
+    *arguments: str,
+    program: tuple[str, ...] = ("-m", "bridge"),
+    cwd: Path = ROOT,
+    descriptors: Sequence[int] = (),
+    **more: str,
+) -> Iterator[Running]:
+    """Run a program until the block ends; by default the bridge, with arguments.
+
+    Args:
+        arguments: of the program.
+        program: what comes before them.
+        cwd: where it runs.
+        descriptors: open files that it gets.
+        more: environment variables.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        running = Running(Path(folder), [sys.executable, *program, *arguments], cwd, environment())
+        command = [sys.executable, *program, *arguments]
+        more.setdefault("XDG_STATE_HOME", folder)  # journals of tests are nobody else's
+        running = Running(Path(folder), command, cwd, environment(**more), descriptors)
         try:
             yield running
         finally:
@@ -140,9 +170,9 @@ def started(*arguments: str, program: tuple[str, ...] = ("-m", "bridge"), cwd: P
 
 
 @contextmanager
-def bridge(*arguments: str, cwd: Path = ROOT) -> Iterator[Running]:
-    """Run a server of the bridge until the block ends; wait for its ready line first."""
-    with started(*arguments, cwd=cwd) as running:
+def bridge(*arguments: str, **details: Any) -> Iterator[Running]:
+    """Run a server of the bridge until the block ends; wait for its ready line first. Details are those of started."""
+    with started(*arguments, **details) as running:
         running.wait_for(lambda: running.lines, "ready")
         running.addresses = addresses(running.lines[0])
         yield running

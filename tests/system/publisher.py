@@ -8,6 +8,7 @@ import grpc
 
 from bridge.core.streams import Catalogue, custom_stream
 from bridge.core.update import Form, Update
+from bridge.verify.oracle import Oracle
 from generated.theblock.state.v1 import (
     block_pb2,
     ingest_pb2,
@@ -16,7 +17,6 @@ from generated.theblock.state.v1 import (
     service_pb2_grpc,
     update_pb2,
 )
-from tests.oracle import Oracle
 
 
 class Publisher:

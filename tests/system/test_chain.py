@@ -6,8 +6,8 @@ import signal
 import urllib.request
 from contextlib import ExitStack
 
+from bridge.verify.oracle import Oracle
 from tests.edges.rig import until
-from tests.oracle import Oracle
 from tests.standin.node import StandinNode
 from tests.system.dashboard import Dashboard, dashboard
 from tests.system.processes import ANY, Running, enter, run

@@ -16,7 +16,16 @@ from bridge import __version__
 from bridge.cli import COMMANDS, PROG
 from tests.system.processes import ANY, Running, bridge, run, started, wait_for
 
-NAMES = [*(command.name for command in COMMANDS), "watch", "publish", "record", "streams", "doctor", "version"]
+NAMES = [
+    *(command.name for command in COMMANDS),
+    "watch",
+    "publish",
+    "record",
+    "streams",
+    "verify",
+    "doctor",
+    "version",
+]
 NOWHERE = "127.0.0.1:9"
 """The discard port, where nobody listens."""
 

@@ -6,10 +6,10 @@ import signal
 import urllib.request
 from contextlib import ExitStack
 
-from tests import oracle
+from bridge.verify import oracle
+from bridge.verify.oracle import Oracle
 from tests.edges.rawclient import TEXT
 from tests.edges.rig import until
-from tests.oracle import Oracle
 from tests.system.conftest import Clients
 from tests.system.processes import ANY, Running, enter, started
 from tests.system.publisher import Publisher, publishing

@@ -14,6 +14,7 @@ from bridge.core.update import encode_json
 from bridge.edges.documents.asyncapi import asyncapi
 from bridge.edges.documents.openapi import openapi
 from bridge.edges.documents.paths import PROTOBUF
+from bridge.edges.documents.rollout import Rollout
 from bridge.edges.negotiation import compress, conditional
 
 VARY: Final = "Origin, Accept-Encoding"
@@ -22,17 +23,26 @@ VARY: Final = "Origin, Accept-Encoding"
 class DocumentsEdge:
     """Serves what machines read of the sidecar; each document is made when it is first asked for."""
 
-    def __init__(self, catalogue: Catalogue, *, poll_interval_ms: int, ping_interval_seconds: float) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        *,
+        poll_interval_ms: int,
+        ping_interval_seconds: float,
+        rollout: Rollout | None = None,
+    ) -> None:
         """Make the edge.
 
         Args:
             catalogue: the declared streams.
             poll_interval_ms: how often dashboards poll while they have no WebSocket.
             ping_interval_seconds: how long a WebSocket client may be silent before it is pinged.
+            rollout: which visitors are told to use the WebSocket; None: all.
         """
         self._catalogue = catalogue
         self._poll_interval_ms = poll_interval_ms
         self._ping_interval_ms = round(ping_interval_seconds * 1000)
+        self._rollout = rollout or Rollout()
         self._made: dict[str, bytes] = {}
 
     def routes(self) -> list[web.RouteDef]:
@@ -50,7 +60,7 @@ class DocumentsEdge:
         return web.json_response(
             {
                 "ws_url": f"{scheme}://{request.host}/ws",
-                "websockets": True,
+                "websockets": self._rollout.admits(request.query.get("visitor")),
                 "poll_interval_ms": self._poll_interval_ms,
                 "ping_interval_ms": self._ping_interval_ms,
                 "version": __version__,

@@ -58,7 +58,7 @@ def parameter_object(parameter: Parameter) -> Schema:
     return {
         "name": parameter.name,
         "in": parameter.place,
-        "required": parameter.place == "path",
+        "required": parameter.required or parameter.place == "path",
         "description": parameter.doc,
         "schema": parameter.schema,
     }

@@ -4,12 +4,17 @@ from typing import Final, NamedTuple
 
 from bridge.core.contract import KEY_STRING, METHODS, NAME_STRING
 from bridge.core.jsonschema import BOOLEAN, COUNT, OBJECT, STRING, Field, Schema, array, members, one_of, ref
+from bridge.core.names import KEY_RULE, NAME_RULE
+from bridge.edges.events.edge import EVENT_STREAM
 from bridge.edges.handshake import SUBPROTOCOLS
 from bridge.edges.negotiation import JSON
 from bridge.edges.state import MISSED, NDJSON
 
 PROTOBUF: Final = "application/x-protobuf"
 TEXT: Final = "text/plain"
+HTML: Final = "text/html"
+JAVASCRIPT: Final = "text/javascript"
+CSS: Final = "text/css"
 
 POSITION_TEXT: Final[Schema] = {"type": "string", "pattern": "^[a-z0-9]{1,32}-(0|[1-9][0-9]{0,19})$"}
 
@@ -28,6 +33,7 @@ HTTP_ERRORS: Final = (
     HttpError(403, "FORBIDDEN", "`Host` or `Origin` is not allowed"),
     HttpError(404, "NOT_FOUND", "there is nothing at that path, no such stream, no such key, or no value yet"),
     HttpError(405, "METHOD_NOT_ALLOWED", "the path does not take that method; `Allow` has those that it takes"),
+    HttpError(406, "NOT_ACCEPTABLE", "`Accept` does not allow what the path answers with"),
     HttpError(408, "TIMEOUT", "the body did not come in time"),
     HttpError(410, "GONE", "a position is of another epoch: begin anew"),
     HttpError(413, "TOO_LARGE", "the body is too large"),
@@ -54,12 +60,13 @@ HEADERS: Final = {
 
 
 class Parameter(NamedTuple):
-    """A parameter of a request."""
+    """A parameter of a request; one of the path is always required."""
 
     name: str
     place: str  # path, query or header
     schema: Schema
     doc: str
+    required: bool = False
 
 
 class Content(NamedTuple):
@@ -99,6 +106,8 @@ STREAM: Final = Parameter("stream", "path", NAME_STRING, "Name of the stream.")
 KEY: Final = Parameter("key", "path", KEY_STRING, "Key of the value.")
 KEY_IN_QUERY: Final = Parameter("key", "query", KEY_STRING, "Key of the value, whatever it is called.")
 INT64: Final = Parameter("int64", "query", one_of(["number", "string"]), "How 64-bit integers of data are written.")
+FILE: Final = Parameter("file", "path", STRING, "Name of the file.")
+VISITOR: Final = Parameter("visitor", "query", STRING, "Any text that stays the same for a visitor: its side.")
 IF_NONE_MATCH: Final = Parameter("If-None-Match", "header", STRING, "The ETag that the client has.")
 
 HISTORY: Final = (
@@ -111,24 +120,45 @@ HISTORY: Final = (
     Parameter("reverse", "query", one_of(["1", "0", "true", "false"]), "The newest first."),
 )
 
+SUBSCRIPTION_STRING: Final[Schema] = {"type": "string", "pattern": f"^{NAME_RULE}(/{KEY_RULE})?$"}
+VECTOR: Final[Schema] = {"type": "string", "examples": ["lq3x8f2a;block_updates=42;account/alice=17"]}
+
+EVENTS: Final = (
+    Parameter(
+        "stream",
+        "query",
+        array(SUBSCRIPTION_STRING) | {"minItems": 1},
+        "A stream, or `stream/key` for one key of it; as often as there are subscriptions.",
+        required=True,
+    ),
+    INT64,
+    Parameter("last_event_id", "query", VECTOR, "The id behind which to go on, for who does not come back by itself."),
+    Parameter("Last-Event-ID", "header", VECTOR, "The id behind which to go on; it goes before that of the query."),
+)
+
 STATUS: Final = members([Field("status", {"const": "ok"}, "")])
 
-HTTP_SCHEMAS: Final[dict[str, Schema]] = {
-    "HttpError": members(
+HTTP_ERROR: Final = Field(
+    "error",
+    members(
         [
-            Field(
-                "error",
-                members(
-                    [
-                        Field("code", one_of(error.code for error in HTTP_ERRORS), "Why."),
-                        Field("message", STRING, "One sentence: what was wrong, and what is allowed."),
-                        Field("details", OBJECT, "More about it, for programs.", optional=True),
-                    ]
-                ),
-                "",
-            )
+            Field("code", one_of(error.code for error in HTTP_ERRORS), "Why."),
+            Field("message", STRING, "One sentence: what was wrong, and what is allowed."),
+            Field("details", OBJECT, "More about it, for programs.", optional=True),
         ]
     ),
+    "",
+)
+
+HTTP_SCHEMAS: Final[dict[str, Schema]] = {
+    "HttpError": members([HTTP_ERROR]),
+    "SubscribedEvent": members(
+        [
+            Field("type", {"const": "subscribed"}, "What it is."),
+            Field("subscriptions", array(ref("Started")), "Where each subscription begins."),
+        ]
+    ),
+    "RefusedEvent": members([Field("type", {"const": "refused"}, "What it is."), HTTP_ERROR]),
     "Health": members(
         [
             Field("status", one_of(["ok", "degraded"]), "Whether the streams follow the node."),
@@ -142,6 +172,7 @@ HTTP_SCHEMAS: Final[dict[str, Schema]] = {
                         Field("state", one_of(["live", "stale", "down"]), "Of what feeds the bridge."),
                         Field("since", COUNT, "Unix milliseconds."),
                         Field("detail", STRING, "One sentence on it."),
+                        Field("address", STRING, "Of the state service, as it is followed.", optional=True),
                     ]
                 ),
                 "",
@@ -159,7 +190,7 @@ HTTP_SCHEMAS: Final[dict[str, Schema]] = {
     "Config": members(
         [
             Field("ws_url", {"type": "string", "format": "uri"}, "Address of the WebSocket."),
-            Field("websockets", BOOLEAN, "Whether to use it; otherwise poll."),
+            Field("websockets", BOOLEAN, "Whether this visitor is to use it; otherwise poll."),
             Field("poll_interval_ms", COUNT, "How often to poll without it."),
             Field("ping_interval_ms", COUNT, "How long the server lets a client be silent before it pings."),
             Field("version", STRING, "Of the bridge."),
@@ -187,6 +218,14 @@ HTTP_SCHEMAS: Final[dict[str, Schema]] = {
 RPC_BODY: Final[Schema] = {"anyOf": [ref("RpcRequest"), array(ref("RpcRequest")) | {"minItems": 1}]}
 RPC_ANSWER: Final[Schema] = {"anyOf": [ref("RpcResponse"), array(ref("RpcResponse")) | {"minItems": 1}]}
 HISTORY_PAGE: Final = next(f"{method.name}.result" for method in METHODS if method.name.endswith(".history"))
+
+EVENT_DATA: Final = {
+    "message": ref("update"),
+    "subscribed": ref("SubscribedEvent"),
+    **{name: ref(name) for name in ("gap", "fell_behind", "caught_up", "upstream", "going_away")},
+    "refused": ref("RefusedEvent"),
+}
+"""The JSON that is the data of Server-Sent Events, by the type of event."""
 
 WEBSOCKET: Final = (
     Parameter("Sec-WebSocket-Protocol", "header", one_of(SUBPROTOCOLS), "The dialect; left out: classic."),
@@ -246,6 +285,15 @@ OPERATIONS: Final = (
         ("ETag",),
     ),
     Operation(
+        "listenEvents",
+        "GET",
+        "/events",
+        "Updates as Server-Sent Events; the data of each is JSON, by its type as x-events has it.",
+        (Content(EVENT_STREAM, STRING | {"x-events": EVENT_DATA}),),
+        EVENTS,
+        ("BAD_REQUEST", "NOT_ACCEPTABLE", "OVERLOADED", "UPSTREAM_UNAVAILABLE"),
+    ),
+    Operation(
         "callRpc",
         "POST",
         "/rpc",
@@ -254,7 +302,14 @@ OPERATIONS: Final = (
         errors=("BAD_REQUEST", "TIMEOUT", "TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE"),
         body=RPC_BODY,
     ),
-    Operation("getConfig", "GET", "/config.json", "What a dashboard begins with.", (Content(JSON, ref("Config")),)),
+    Operation(
+        "getConfig",
+        "GET",
+        "/config.json",
+        "What a dashboard begins with.",
+        (Content(JSON, ref("Config")),),
+        (VISITOR,),
+    ),
     Operation(
         "getSchema",
         "GET",
@@ -281,6 +336,27 @@ OPERATIONS: Final = (
         (Content(JSON, OBJECT),),
         (IF_NONE_MATCH,),
         headers=("ETag",),
+    ),
+    Operation("getPage", "GET", "/", "The live page.", (Content(HTML, STRING),), (IF_NONE_MATCH,), headers=("ETag",)),
+    Operation(
+        "getPageFile",
+        "GET",
+        "/page/{file}",
+        "What the live page is made of.",
+        (Content(JAVASCRIPT, STRING), Content(CSS, STRING), Content("image/svg+xml", STRING), Content(TEXT, STRING)),
+        (FILE, IF_NONE_MATCH),
+        ("NOT_FOUND",),
+        ("ETag",),
+    ),
+    Operation(
+        "getClientFile",
+        "GET",
+        "/client/{file}",
+        "The browser client: theblock.js, and its modules and types.",
+        (Content(JAVASCRIPT, STRING), Content(TEXT, STRING)),
+        (FILE, IF_NONE_MATCH),
+        ("NOT_FOUND",),
+        ("ETag",),
     ),
 )
 """Everything that is served."""

@@ -7,7 +7,7 @@ from google.protobuf.message import DecodeError, Message
 
 from bridge.core.errors import BridgeError
 from bridge.core.hub import State, Status
-from bridge.core.streams import NAME, NAME_RULE
+from bridge.core.names import NAME, NAME_RULE
 from bridge.core.update import field
 from generated.theblock.state.v1 import stream_pb2
 

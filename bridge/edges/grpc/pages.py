@@ -1,17 +1,18 @@
 """Pages: the answers to GetSnapshot, ListUpdates and ListStreams."""
 
-from collections.abc import Iterable, Iterator
 from heapq import nsmallest
-from itertools import islice, takewhile
 from operator import attrgetter
 
 import grpc
 
 from bridge.core.binary import stream_info
+from bridge.core.cursor import fitting
+from bridge.core.deep import STAND_IN_BYTES, STAND_INS, DeepPage, Needed, Place, unreadable
 from bridge.core.history import History
 from bridge.core.hub import Hub
+from bridge.core.names import KEY, KEY_RULE
+from bridge.core.pages import cut_page, read_page
 from bridge.core.position import Position
-from bridge.core.streams import KEY, KEY_RULE
 from bridge.core.update import Update, field
 from bridge.edges.grpc.messages import (
     RESPONSE_BYTES,
@@ -29,8 +30,8 @@ DEFAULT_PAGE = 1000
 LARGEST_PAGE = 10_000
 """Updates in a page at most; a request for more gets as many."""
 
-INFO, UPDATES, NEXT = 1, 2, 3
-"""Numbers of the fields that GetSnapshotResponse and ListUpdatesResponse have in common."""
+INFO, UPDATES, NEXT, BASE = 1, 2, 3, 4
+"""Numbers of the fields of ListUpdatesResponse; the first three are those of GetSnapshotResponse too."""
 
 
 def list_streams(hub: Hub) -> bytes:
@@ -51,7 +52,7 @@ def snapshot_page(hub: Hub, request: service_pb2.GetSnapshotRequest) -> bytes:
         Refusal: the stream, the key or the token is not as it must be.
     """
     history = known_history(hub, request.stream, request.key)
-    behind = snapshot_token(history, request.page_token) if request.page_token else 0
+    behind = snapshot_token(hub, history, request.page_token) if request.page_token else 0
     limit = page_limit(request.page_size)
     if request.key:
         value = history.latest.get(request.key)
@@ -69,39 +70,43 @@ def snapshot_page(hub: Hub, request: service_pb2.GetSnapshotRequest) -> bytes:
 def history_page(hub: Hub, request: service_pb2.ListUpdatesRequest) -> bytes:
     """Return the ListUpdatesResponse: updates behind `since` and before `until`.
 
-    Where history no longer holds the first ones, the page begins with the oldest that it holds; `oldest` in the
-    stream's description tells so.
+    Where the first ones are gone, the page begins with the oldest that can be had, and says what stands in for them.
 
     Raises:
         Refusal: the stream, the key or a position is not as it must be.
+        RequestError: updates behind memory cannot be had now.
+        Needed: they are not here yet.
     """
     history = known_history(hub, request.stream, request.key)
-    since = seq_of(history, request.since) if request.HasField("since") else 0
-    until = seq_of(history, request.until) if request.HasField("until") else history.head + 1
-    limit = page_limit(request.limit)
-    between = updates_between(history, request.key, since, until, request.reverse)
-    page, more = cut(list(islice(between, limit + 1)), limit)
-    parts = [message_field(INFO, stream_info(history)), *(field(UPDATES, update.raw) for update in page)]
-    if more:
-        parts.append(message_field(NEXT, stream_pb2.Position(epoch=page[-1].epoch, seq=page[-1].seq)))
-    return b"".join(parts)
+    since = seq_of(hub, history, request.since) if request.HasField("since") else 0
+    until = seq_of(hub, history, request.until) if request.HasField("until") else None
+    page = read_page(history, request.key or None, since, until, page_limit(request.limit), reverse=request.reverse)
+    base = stand_ins(history, request.key, since) if since + 1 < history.reach else []
+    room = RESPONSE_BYTES - 1024 - sum(map(len, base))  # for what else is in the response
+    page, updates = cut_page(page, lambda update: field(UPDATES, update.raw), room)
+    parts = [message_field(INFO, stream_info(history)), *updates]
+    if page.next is not None:
+        parts.append(message_field(NEXT, stream_pb2.Position(epoch=page.next.epoch, seq=page.next.seq)))
+    return b"".join((*parts, *base))
 
 
-def updates_between(history: History, key: str, since: int, until: int, reverse: bool) -> Iterator[Update]:
-    """Iterate over the updates held behind `since` and before `until`; of one key if one is given."""
-    if not key and reverse:
-        return takewhile(lambda update: update.seq > since, history.backwards(until))
-    updates: Iterable[Update] = history.of_key(key, since, len(history)) if key else held(history, since)
-    if reverse:
-        return (update for update in reversed(list(updates)) if update.seq < until)
-    return takewhile(lambda update: update.seq < until, updates)
+def stand_ins(history: History, key: str, since: int) -> list[bytes]:
+    """Return the fields that stand in for updates behind `since` that are gone: the newest of each key, in order.
 
-
-def held(history: History, since: int) -> Iterator[Update]:
-    """Iterate over the updates held behind `since`."""
-    while updates := history.after(since, DEFAULT_PAGE):
-        yield from updates
-        since = updates[-1].seq
+    Raises:
+        RequestError: they cannot be had now.
+        Needed: a page is needed to tell.
+    """
+    gone = history.gone()
+    if isinstance(gone, Place):
+        raise Needed(gone)
+    if isinstance(gone, DeepPage):
+        raise unreadable()
+    newest = [update for update in reversed(gone.values) if update.seq > since and key in ("", update.key)]
+    base = [field(BASE, update.raw) for update in newest[:STAND_INS]]
+    base = base[: fitting(list(map(len, base)), STAND_INS, STAND_IN_BYTES)]
+    base.reverse()
+    return base
 
 
 def cut(updates: list[Update], limit: int) -> tuple[list[Update], bool]:
@@ -136,13 +141,15 @@ def known_history(hub: Hub, name: str, key: str) -> History:
     return history
 
 
-def seq_of(history: History, position: stream_pb2.Position) -> int:
+def seq_of(hub: Hub, history: History, position: stream_pb2.Position) -> int:
     """Return the seq of a position in the epoch of a history.
 
     Raises:
-        Refusal: it is of another epoch.
+        Refusal: it is of another epoch, or that cannot be told now.
     """
     if position.epoch != history.epoch:
+        if not hub.upstream_reached:
+            raise Refusal(grpc.StatusCode.UNAVAILABLE, "the position cannot be decided on: upstream is not reached")
         asked = f"{position.epoch[:40]}-{position.seq}"
         raise Refusal(
             grpc.StatusCode.FAILED_PRECONDITION,
@@ -151,7 +158,7 @@ def seq_of(history: History, position: stream_pb2.Position) -> int:
     return position.seq
 
 
-def snapshot_token(history: History, token: str) -> int:
+def snapshot_token(hub: Hub, history: History, token: str) -> int:
     """Return the seq behind which a page of current values begins.
 
     Raises:
@@ -161,4 +168,4 @@ def snapshot_token(history: History, token: str) -> int:
         position = Position.parse(token)
     except ValueError:
         raise invalid(f"page_token {token[:200]!r} was not given by this service; begin without one") from None
-    return seq_of(history, stream_pb2.Position(epoch=position.epoch, seq=min(position.seq, (1 << 64) - 1)))
+    return seq_of(hub, history, stream_pb2.Position(epoch=position.epoch, seq=min(position.seq, (1 << 64) - 1)))

@@ -11,13 +11,14 @@ from typing import Any
 
 import grpc
 
-from bridge.core.errors import NodeCallError, UpstreamError
+from bridge.core.errors import NodeCallError, RequestError, UpstreamError
 from bridge.core.hub import Hub
 from bridge.core.jsontext import JsonError, parse_object
 from bridge.edges.grpc.messages import Refusal, invalid, read
 from bridge.edges.grpc.pages import history_page, list_streams, snapshot_page
 from bridge.edges.grpc.subscription import Subscription
 from bridge.ops.call_cache import CallNode
+from bridge.ops.deep import when_there
 from bridge.ops.grpc_options import RESPONSE_BYTES
 from generated.theblock.state.v1 import service_pb2
 
@@ -101,14 +102,15 @@ class StateStreamService:
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 f"there are {len(self._news)} subscriptions already, and no more are allowed (subscriber_limit)",
             )
-        subscription = Subscription(self._hub, request)
         news = asyncio.Event()
+        subscription = Subscription(self._hub, request, news.set)
         self._news.add(news)
         self._hub.listen(news.set)
         try:
             await self._deliver(subscription, news, context)
         finally:
             self._hub.unlisten(news.set)
+            self._hub.pages.forget(news.set)
             self._news.discard(news)
 
     async def _deliver(self, subscription: Subscription, news: asyncio.Event, context: Context) -> None:
@@ -133,7 +135,11 @@ class StateStreamService:
         return snapshot_page(self._hub, read(service_pb2.GetSnapshotRequest(), raw))
 
     async def _list_updates(self, raw: bytes, _context: Context) -> bytes:
-        return history_page(self._hub, read(service_pb2.ListUpdatesRequest(), raw))
+        request = read(service_pb2.ListUpdatesRequest(), raw)
+        try:
+            return await when_there(self._hub, lambda: history_page(self._hub, request))
+        except RequestError as error:
+            raise Refusal(grpc.StatusCode.UNAVAILABLE, str(error)) from error
 
     async def _list_streams(self, raw: bytes, _context: Context) -> bytes:
         read(service_pb2.ListStreamsRequest(), raw)
@@ -184,8 +190,12 @@ def answering(handler: Handler) -> Handler:
 
     async def answer(raw: bytes, context: Context) -> Any:
         try:
-            return await handler(raw, context)
-        except Refusal as refusal:
-            await context.abort(refusal.code, str(refusal))
+            try:
+                return await handler(raw, context)
+            except Refusal as refusal:
+                await context.abort(refusal.code, str(refusal))
+        except grpc.aio.InternalError as error:  # the connection is gone
+            log.debug("a call ended: %s", error)
+            return b""
 
     return answer

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from bridge.core.binary import stream_info
 from bridge.core.cursor import Cursor, Spec, gather
-from bridge.core.history import History
+from bridge.core.deep import Needed, Place, Waiter
+from bridge.core.history import Gone, History
 from bridge.core.hub import Hub, Status
 from bridge.core.streams import Delivery
 from bridge.core.update import Form, Format, Missed, Update, field
@@ -27,7 +28,7 @@ STREAM_LIMIT = 2000
 """How many streams one subscription may name."""
 
 READ_UPDATES = 256
-"""How many updates of each stream are looked at in one round."""
+"""How many updates there are in one round at most."""
 
 STARTED, GAPS, SNAPSHOTS, PROGRESS, SOURCE = 1, 2, 3, 5, 6
 """Numbers of the fields of SubscribeResponse."""
@@ -51,14 +52,20 @@ class Start(NamedTuple):
 class Subscription:
     """One client of Subscribe."""
 
-    def __init__(self, hub: Hub, request: service_pb2.SubscribeRequest) -> None:
+    def __init__(self, hub: Hub, request: service_pb2.SubscribeRequest, wake: Waiter) -> None:
         """Take a request.
+
+        Args:
+            hub: whose streams are served.
+            request: what is asked for.
+            wake: called when a page has come that `next_response` could not do without.
 
         Raises:
             Refusal: it is not as it must be.
         """
         check_request(request)
         self._hub = hub
+        self._wake = wake
         self._waiting = {start.stream: start for start in request.streams}  # named streams that have not begun
         self._all = request.all
         self._all_start = service_pb2.StreamStart(last=request.all_last)
@@ -99,6 +106,8 @@ class Subscription:
             return parts
         for cursor in self._cursors.values():
             parts += self._follow_history(cursor)
+            if (place := cursor.needs) is not None:
+                self._hub.pages.want(place, self._wake)
         began = self._begin_streams()
         updates = [cursor.history.frame(update, RESPONSE) for update, cursor in self._gather()]
         if began and not updates:
@@ -106,7 +115,7 @@ class Subscription:
         return [*parts, *began, *updates]
 
     def _gather(self) -> list[tuple[Update, Cursor]]:
-        return gather(self._cursors.values(), READ_UPDATES)
+        return gather(self._cursors.values(), READ_UPDATES, RESPONSE_BYTES)
 
     def _progress(self) -> list[bytes]:
         return [
@@ -121,8 +130,8 @@ class Subscription:
             return self._start(cursor, Start(history.oldest - 1, reason=stream_pb2.REASON_EPOCH))
         if cursor.at > history.head:
             return self._start(cursor, Start(history.oldest - 1, reason=stream_pb2.REASON_AHEAD))
-        missed = cursor.pass_gap()
-        return [gap_part(cursor, missed), *stand_ins(history, missed)] if missed else []
+        gap = cursor.pass_gap()
+        return [gap_part(cursor, gap.missed), *gap.values] if gap else []
 
     def _begin_streams(self) -> list[Part]:
         """Begin the streams that can begin: those that are declared, once the epoch is known."""
@@ -133,33 +142,55 @@ class Subscription:
         if self._early is None:
             self._early = set(declared)
         for name in [name for name in self._waiting if name in declared]:
-            parts += self._begin(declared[name], self._waiting.pop(name))
+            began = self._begin(declared[name], self._waiting[name])
+            if began:
+                del self._waiting[name]
+            parts += began
         if self._all and len(self._cursors) < len(declared):
-            for name in [name for name in declared if name not in self._cursors]:
+            for name in [name for name in declared if name not in self._cursors and name not in self._waiting]:
                 parts += self._begin(declared[name], self._all_start)
         return parts
 
     def _begin(self, history: History, asked: service_pb2.StreamStart) -> list[Part]:
+        """Begin a stream; return no parts if that cannot be done yet."""
         late = self._early is not None and history.name not in self._early
-        # A client that was there before the stream gets all of it.
-        start = Start(0) if late and not asked.HasField("since") else where_to_start(history, asked)
-        cursor = self._cursors[history.name] = Cursor(Spec(history.name), history, 0)
-        return self._start(cursor, start)
+        start = where_to_start(history, asked)
+        if late and not asked.HasField("since"):  # a client that was there before the stream gets all of it
+            start = Start(0 if history.reach == history.oldest else history.oldest - 1)
+        if start.reason and not self._hub.upstream_reached:
+            return []  # an outage voids no position
+        cursor = Cursor(Spec(history.name), history, 0)
+        try:
+            parts = self._start(cursor, start)
+        except Needed as needed:
+            for place in needed.places:
+                self._hub.pages.want(place, self._wake)
+            return []
+        self._cursors[history.name] = cursor
+        return parts
 
     def _start(self, cursor: Cursor, start: Start) -> list[Part]:
+        """Begin a stream.
+
+        Raises:
+            Needed: a page is needed to tell where it begins, and with which values.
+        """
         history = cursor.history
         cursor.restart(start.at, replay_to=start.replay_to)
-        missed = cursor.pass_gap()
+        place = cursor.needs
+        if place is not None and start.at + 1 < history.reach:
+            raise Needed(place)
+        gap = cursor.pass_gap()
         started = service_pb2.StreamStarted(
             info=stream_info(history),
             seq=cursor.at,
-            recovered=start.resumed and not missed,
-            replayed=0 if cursor.at_head else len(cursor.peek(history.head - cursor.at + 1).updates),
-            reason=stream_pb2.REASON_TRIMMED if missed else start.reason,
+            recovered=start.resumed and not gap,
+            replayed=cursor.replayed() or 0,
+            reason=stream_pb2.REASON_TRIMMED if gap else start.reason,
         )
         parts: list[Part] = [message_field(STARTED, started)]
-        if missed:
-            return [*parts, gap_part(cursor, missed), *stand_ins(history, missed)]
+        if gap:
+            return [*parts, gap_part(cursor, gap.missed), *gap.values]
         return [*parts, *(newer_values if start.resumed else values_at)(history, cursor.at)]
 
 
@@ -184,7 +215,7 @@ def check_request(request: service_pb2.SubscribeRequest) -> None:
 def where_to_start(history: History, asked: service_pb2.StreamStart) -> Start:
     """Return where a stream begins for a client that asks for this."""
     if asked.HasField("last"):
-        return Start(max(history.head - asked.last, history.oldest - 1), replay_to=history.head)
+        return Start(max(history.head - asked.last, history.reach - 1), replay_to=history.head)
     if not asked.HasField("since"):
         return Start(history.head)
     if asked.since.epoch != history.epoch:
@@ -195,11 +226,26 @@ def where_to_start(history: History, asked: service_pb2.StreamStart) -> Start:
 
 
 def values_at(history: History, seq: int) -> Iterable[Update]:
-    """Return the values as they were at `seq`: of keyed streams those of keys that did not change since."""
+    """Return the values as they were at `seq`: of keyed streams those of keys that did not change since.
+
+    Raises:
+        Needed: a page is needed to tell.
+    """
     if history.stream is not None and history.stream.keyed:
         return [update for update in history.latest.values() if update.seq <= seq]
-    value = next(history.backwards(seq + 1), None) or history.base.get("")
-    return [value] if value is not None else []
+    value = history.base.get("")
+    if seq + 1 >= history.oldest:
+        value = next(history.backwards(seq + 1), None) or value
+        return [value] if value is not None else []
+    if seq + 1 <= history.reach:
+        gone = history.gone()
+        if isinstance(gone, Place):
+            raise Needed(gone)
+        return gone.values[-1:] if isinstance(gone, Gone) else []
+    place, page = history.pages.find(history, seq - 1)
+    if page is None:
+        raise Needed(place)
+    return [update for update in page.updates if update.seq <= seq][-1:]
 
 
 def newer_values(history: History, seq: int) -> Iterable[Update]:
@@ -207,11 +253,6 @@ def newer_values(history: History, seq: int) -> Iterable[Update]:
     if history.stream is None or history.stream.delivery is not Delivery.LATEST:
         return []
     return [update for update in history.latest.values() if seq < update.seq < history.oldest]
-
-
-def stand_ins(history: History, missed: Missed) -> Iterable[Update]:
-    """Return the values that stand in for missed updates: the newest of each key among them."""
-    return [update for update in history.base.values() if update.seq >= missed.first]
 
 
 def gap_part(cursor: Cursor, missed: Missed) -> bytes:

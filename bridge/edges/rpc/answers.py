@@ -11,11 +11,17 @@ import msgspec
 from bridge.core.codes import ErrorCode
 from bridge.core.errors import RequestError
 from bridge.core.hub import Hub
+from bridge.core.pages import Page, Since, read_page
+from bridge.core.update import Update
 from bridge.edges.rpc.blocks import Blocks
 from bridge.edges.rpc.node import ABSENT, Node, unavailable
 from bridge.edges.rpc.params import Members, Params, account, bad, height, page
+from bridge.ops.deep import when_there
 
 T = TypeVar("T")
+
+NEAR_UPDATES: Final = 64
+"""How many updates behind the first on a height are searched for later ones on it."""
 
 
 class Header(msgspec.Struct):
@@ -113,6 +119,8 @@ class Answers:
         """Return a block: from history, or what the node still tells of it."""
         wanted, newest = height(params), self._newest_height()
         update = self._blocks.get(wanted)
+        if update is None and wanted <= newest:
+            update = await self._older_block(wanted)
         if update is not None:
             return update.data()
         if wanted > newest:
@@ -121,6 +129,21 @@ class Answers:
         if not headers or headers[0].height != wanted:
             raise bad(f"there is no block {wanted}; the newest is {newest}")
         return {"height": wanted, "hash": f"0x{headers[0].hash}", "difficulty": headers[0].difficulty}
+
+    async def _older_block(self, wanted: int) -> Update | None:
+        """Return the newest update on a block that is no longer in memory, None if it cannot be had."""
+        history = self._hub.history("block_updates")
+        if history.reach == history.oldest:
+            return None
+
+        def find() -> Page:
+            return read_page(history, None, Since(height=wanted).seq(history), None, NEAR_UPDATES, reverse=False)
+
+        try:
+            found = await when_there(self._hub, find)
+        except RequestError:
+            return None  # the node may tell
+        return next((update for update in reversed(found.updates) if update.message().block.height == wanted), None)
 
     async def balance(self, params: Params) -> Members:
         """Return the balance of an account, in base units: from its stream, or from the node."""

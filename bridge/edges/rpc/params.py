@@ -2,7 +2,7 @@
 
 from bridge.core.codes import ErrorCode
 from bridge.core.errors import RequestError
-from bridge.core.streams import KEY, KEY_RULE
+from bridge.core.names import KEY, KEY_RULE
 
 Members = dict[str, object]
 Params = Members | list[object] | None

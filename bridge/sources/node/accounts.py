@@ -15,8 +15,8 @@ import msgspec
 
 from bridge.core.backoff import Backoff
 from bridge.core.errors import PublishError, UpstreamError
+from bridge.core.names import KEY
 from bridge.core.origin import Origin
-from bridge.core.streams import KEY
 from bridge.sources.node.blocks import Blocks
 from bridge.sources.node.client import NodeBanned, NodeClient, NodeSilent, NodeUnusable
 from bridge.sources.node.rates import Rate

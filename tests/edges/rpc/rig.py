@@ -161,7 +161,7 @@ def height_of(answer: dict) -> int:
 async def sidecar(state, **options) -> AsyncIterator[Poller]:
     """Serve /rpc of a sidecar."""
     rig = Rig(Options(began=False))
-    upstream = UpstreamSource(state.address, rig.hub)
+    upstream = UpstreamSource([state.address], rig.hub)
     running = asyncio.create_task(upstream.run())
     try:
         async with polling(upstream.call_node, **options) as poller:

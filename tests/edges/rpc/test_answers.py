@@ -1,12 +1,16 @@
 """What /rpc answers from memory, and what it asks the node for under other names than the node's."""
 
+import asyncio
+
 import pytest
 
+from bridge.core.deep import Place
 from bridge.core.errors import UpstreamError
 from bridge.core.history import HistoryLimits
 from bridge.core.update import Update
 from bridge.settings.fields import NODE_METHODS
 from generated.theblock.state.v1 import account_pb2, block_pb2, update_pb2
+from tests.core.disk import Disk
 from tests.edges.rpc.rig import POLL, Nobody, asking, height_of, polling
 from tests.standin.chain import Chain
 from tests.standin.node import StandinNode
@@ -236,3 +240,20 @@ async def test_without_a_node_memory_still_answers():
         assert [answer["error"]["code"] for answer in answers[3:]] == [-32601] * 5
         assert await poller.code("consensus.block", [2]) == -32602
         assert await poller.code("ledger.balance", ["bob"]) == -32602
+
+
+async def test_a_block_that_memory_has_let_go_of_comes_from_disk():
+    async with polling(history=HistoryLimits(count=3)) as poller:
+        disk, loop = Disk(poller.rig.hub), asyncio.get_running_loop()
+        disk.hub.pages.load = lambda place: loop.call_soon(disk.answer, place)
+        for number, height in enumerate((*range(1, 101), *range(100, 601))):  # the newest word on a block counts
+            poller.rig.block(height, tx_count=number)
+            disk.keep(poller.rig.hub.histories["block_updates"].latest[""])
+        for height, count in ((50, 49), (100, 100), (101, 101)):
+            block = await poller.result("consensus.block", {"height": height})
+            assert block == {"height": height, "hash": f"0x{height:064x}", "tx_count": count}
+        disk.hub.pages.drop("block_updates")
+        disk.trim("block_updates", 60)
+        assert await poller.code("consensus.block", [50]) == -32602, "it is gone, and there is no node"
+        disk.hub.pages.refuse(Place("block_updates", "epoch1", 0))
+        assert await poller.code("consensus.block", [90]) == -32602

@@ -370,6 +370,7 @@ class ListUpdatesResponse(_message.Message):
     INFO_FIELD_NUMBER: _builtins.int
     UPDATES_FIELD_NUMBER: _builtins.int
     NEXT_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def info(self) -> _stream_pb2.StreamInfo:
         """info describes the stream."""
@@ -382,16 +383,21 @@ class ListUpdatesResponse(_message.Message):
     def next(self) -> _stream_pb2.Position:
         """next is since (with reverse: until) of the next page; not set at the end."""
 
+    @_builtins.property
+    def base(self) -> _containers.RepeatedCompositeFieldContainer[_update_pb2.Update]:
+        """base stands in for what was asked for and is gone: the newest update of each key among it, in order, at most 1,000."""
+
     def __init__(
         self,
         *,
         info: _stream_pb2.StreamInfo | None = ...,
         updates: _abc.Iterable[_update_pb2.Update] | None = ...,
         next: _stream_pb2.Position | None = ...,
+        base: _abc.Iterable[_update_pb2.Update] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["info", b"info", "next", b"next"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["info", b"info", "next", b"next", "updates", b"updates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "info", b"info", "next", b"next", "updates", b"updates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ from generated.theblock.state.v1 import service_pb2 as theblock_dot_state_dot_v1
 from generated.theblock.state.v1 import stream_pb2 as theblock_dot_state_dot_v1_dot_stream__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctheblock/state/v1/view.proto\x12\x11theblock.state.v1\x1a\x1ftheblock/state/v1/service.proto\x1a\x1etheblock/state/v1/stream.proto\"\xfa\x01\n\x15SubscribeResponseView\x12\x31\n\x07started\x18\x01 \x03(\x0b\x32 .theblock.state.v1.StreamStarted\x12$\n\x04gaps\x18\x02 \x03(\x0b\x32\x16.theblock.state.v1.Gap\x12\x11\n\tsnapshots\x18\x03 \x03(\x0c\x12\x0f\n\x07updates\x18\x04 \x03(\x0c\x12\x33\n\x08progress\x18\x05 \x03(\x0b\x32!.theblock.state.v1.StreamPosition\x12/\n\x06source\x18\x06 \x01(\x0b\x32\x1f.theblock.state.v1.SourceStatus\"d\n\nUpdateView\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x04\x12\x0f\n\x07time_ms\x18\x04 \x01(\x03\x12\x0b\n\x03key\x18\x05 \x01(\t\x12\x0c\n\x04prev\x18\x06 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctheblock/state/v1/view.proto\x12\x11theblock.state.v1\x1a\x1ftheblock/state/v1/service.proto\x1a\x1etheblock/state/v1/stream.proto\"\xfa\x01\n\x15SubscribeResponseView\x12\x31\n\x07started\x18\x01 \x03(\x0b\x32 .theblock.state.v1.StreamStarted\x12$\n\x04gaps\x18\x02 \x03(\x0b\x32\x16.theblock.state.v1.Gap\x12\x11\n\tsnapshots\x18\x03 \x03(\x0c\x12\x0f\n\x07updates\x18\x04 \x03(\x0c\x12\x33\n\x08progress\x18\x05 \x03(\x0b\x32!.theblock.state.v1.StreamPosition\x12/\n\x06source\x18\x06 \x01(\x0b\x32\x1f.theblock.state.v1.SourceStatus\"\x90\x01\n\x17ListUpdatesResponseView\x12+\n\x04info\x18\x01 \x01(\x0b\x32\x1d.theblock.state.v1.StreamInfo\x12\x0f\n\x07updates\x18\x02 \x03(\x0c\x12)\n\x04next\x18\x03 \x01(\x0b\x32\x1b.theblock.state.v1.Position\x12\x0c\n\x04\x62\x61se\x18\x04 \x03(\x0c\"d\n\nUpdateView\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x04\x12\x0f\n\x07time_ms\x18\x04 \x01(\x03\x12\x0b\n\x03key\x18\x05 \x01(\t\x12\x0c\n\x04prev\x18\x06 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SUBSCRIBERESPONSEVIEW']._serialized_start=117
   _globals['_SUBSCRIBERESPONSEVIEW']._serialized_end=367
-  _globals['_UPDATEVIEW']._serialized_start=369
-  _globals['_UPDATEVIEW']._serialized_end=469
+  _globals['_LISTUPDATESRESPONSEVIEW']._serialized_start=370
+  _globals['_LISTUPDATESRESPONSEVIEW']._serialized_end=514
+  _globals['_UPDATEVIEW']._serialized_start=516
+  _globals['_UPDATEVIEW']._serialized_end=616
 # @@protoc_insertion_point(module_scope)

@@ -78,6 +78,48 @@ class SubscribeResponseView(_message.Message):
 Global___SubscribeResponseView: _TypeAlias = SubscribeResponseView  # noqa: Y015
 
 @_typing.final
+class ListUpdatesResponseView(_message.Message):
+    """ListUpdatesResponseView reads a ListUpdatesResponse."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INFO_FIELD_NUMBER: _builtins.int
+    UPDATES_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def info(self) -> _stream_pb2.StreamInfo:
+        """info as in ListUpdatesResponse."""
+
+    @_builtins.property
+    def updates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """updates are the bytes of updates."""
+
+    @_builtins.property
+    def next(self) -> _stream_pb2.Position:
+        """next as in ListUpdatesResponse."""
+
+    @_builtins.property
+    def base(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """base are the bytes of updates."""
+
+    def __init__(
+        self,
+        *,
+        info: _stream_pb2.StreamInfo | None = ...,
+        updates: _abc.Iterable[_builtins.bytes] | None = ...,
+        next: _stream_pb2.Position | None = ...,
+        base: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["info", b"info", "next", b"next"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "info", b"info", "next", b"next", "updates", b"updates"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListUpdatesResponseView: _TypeAlias = ListUpdatesResponseView  # noqa: Y015
+
+@_typing.final
 class UpdateView(_message.Message):
     """UpdateView reads the envelope of an Update."""
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.jsonvalues import read_json
-from tests.oracle import Client, Oracle
+from bridge.verify.jsonvalues import read_json
+from bridge.verify.oracle import Client, Oracle
 
 Frame = dict[str, Any]
 

@@ -70,6 +70,7 @@ def selects(where: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
 
 
 def term_holds(term: Any, value: Any) -> bool:
+    """Whether one term of a filter holds for a value."""
     if not isinstance(term, dict):
         return same(term, value, False)
     ordered = {str: str, int: float, float: float}
