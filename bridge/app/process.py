@@ -37,6 +37,7 @@ from bridge.edges.web import WebEdge
 from bridge.edges.websocket import WebSocketEdge
 from bridge.ops.call_cache import CallCache
 from bridge.ops.deep import PageLoader, from_disk, from_upstream, newest_upstream
+from bridge.ops.memory import Memory
 from bridge.ops.metrics import Metrics, Row, hub_rows
 from bridge.ops.systemd import passed_socket
 from bridge.settings import SidecarSettings, StateSettings
@@ -49,7 +50,7 @@ JOURNAL_PAUSE_SECONDS: Final = 1.0
 """How long a source rests when its updates could not be kept."""
 
 TICK_SECONDS: Final = 1.0
-"""How often histories let go of what has grown too old."""
+"""How often histories let go of what has grown too old, and memory is given back that is not needed."""
 
 CALL_SECONDS: Final = 0.4
 """How long gRPC calls and HTTP requests may go on when all streams have ended."""
@@ -284,9 +285,11 @@ def leaves(group: BaseExceptionGroup[JournalError]) -> Iterator[JournalError]:
 
 
 async def tick(hub: Hub) -> None:
-    """Let histories let go of what has grown too old. Runs until cancelled."""
+    """Let histories let go of what has grown too old, and the system have what readers have left. Never returns."""
+    memory = Memory()
     while True:
         await asyncio.sleep(TICK_SECONDS)
+        memory.note(len(hub.readers))
         now_ms = clock_ms()
         for history in list(hub.histories.values()):
             history.trim(now_ms)

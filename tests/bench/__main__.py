@@ -4,7 +4,7 @@ import argparse
 import importlib
 import sys
 
-NAMES = ("encode", "idle", "latency", "chain", "fanout")
+NAMES = ("encode", "idle", "latency", "chain", "fanout", "slow", "resume", "keys", "journal")
 """Modules of this package, in the order in which they run; each has a docstring and `main()`."""
 
 

@@ -3,9 +3,11 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,11 +29,33 @@ class Bridge(NamedTuple):
         return self.addresses["http"].rpartition(":")[2]
 
 
+class Slices(NamedTuple):
+    """The longest slices of an event loop, as `probe` notes them, milliseconds."""
+
+    late_ms: float  # by which a callback came too late, whoever had the processor
+    cpu_ms: float  # of processor time between two callbacks
+    gc_ms: float  # of processor time of one garbage collection
+    collections: list[int]  # by generation
+    latest_ms: list[float]  # of the callbacks that came latest
+
+    def __str__(self) -> str:
+        return (
+            f"{self.cpu_ms:.1f} ms of processor time (the longest garbage collection {self.gc_ms:.1f} ms, "
+            f"of {self.collections}); the latest callbacks came {self.latest_ms[-3:]} ms late"
+        )
+
+
 @contextmanager
-def bridge(*arguments: str) -> Iterator[Bridge]:
-    """Run `theblock-bridge` with arguments until the block ends; wait for its ready line first."""
-    command = [sys.executable, "-m", "bridge", *arguments, "--log-level", "warning"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def bridge(*arguments: str, program: tuple[str, ...] = ("bridge",)) -> Iterator[Bridge]:
+    """Run `theblock-bridge` with arguments until the block ends; wait for its ready line first.
+
+    Args:
+        arguments: of the bridge.
+        program: the module to run, and arguments that come before those.
+    """
+    command = [sys.executable, "-m", *program, *arguments, "--log-level", "warning"]
+    state = tempfile.mkdtemp()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "XDG_STATE_HOME": state})
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -42,6 +66,51 @@ def bridge(*arguments: str) -> Iterator[Bridge]:
     finally:
         process.terminate()
         process.wait(START_SECONDS)
+        shutil.rmtree(state, ignore_errors=True)
+
+
+@contextmanager
+def probed(*arguments: str) -> Iterator[tuple[Bridge, "Probe"]]:
+    """Run `theblock-bridge` as `bridge` does, with a watch on its event loop."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "report.json"
+        with bridge(*arguments, program=("tests.bench.probe", str(path))) as running:
+            yield running, Probe(running.pid, path)
+
+
+class Probe:
+    """The watch on an event loop."""
+
+    def __init__(self, pid: int, path: Path) -> None:
+        self._pid = pid
+        self._path = path
+
+    def read(self) -> Slices:
+        """Return what it has noted since it was read last."""
+        self._path.unlink(missing_ok=True)
+        os.kill(self._pid, signal.SIGUSR1)
+        deadline = time.monotonic() + START_SECONDS
+        while not self._path.exists():
+            if time.monotonic() > deadline:
+                raise SystemExit("the process does not answer its probe")
+            time.sleep(0.01)
+        return Slices(**json.loads(self._path.read_text()))
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_mb(pid: int) -> float:
+    """Return the memory that a process has, resident, MB."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def verdict(good: bool, sentence: str) -> None:
+    """Print a sentence, and whether what it says is as it must be."""
+    print(f"  {'ok' if good else 'MISSED'}: {sentence}", flush=True)
 
 
 def wsload(*arguments: str) -> subprocess.Popen[str]:

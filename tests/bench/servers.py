@@ -1,4 +1,4 @@
-"""Servers whose fan-out is measured: ours, the C floor, and peers, each with the same arguments for the load generator."""
+"""Servers whose fan-out is measured: ours, the C floor, and peers, each with its arguments for the load generator."""
 
 import shutil
 import socket

@@ -28,7 +28,7 @@ from tests.system.processes import ROOT, environment
 
 PUBLISHERS = 3
 
-HISTORY_COUNTS = (4096, 600, 2000)
+HISTORY_COUNTS = (2000, 300, 1000)
 """Updates of a stream that the sidecars remember, in turn: with few of them there are gaps."""
 
 
@@ -136,10 +136,12 @@ class World:
         return [self.state, *self.sidecars]
 
     def _state_arguments(self) -> list[str]:
-        journal = ["--data-dir", str(self.data), "--journal-sync", self.options.journal_sync] if self.journal else []
+        limits = ["--journal-count", "1200"] if takes("state", "--journal-count") else []  # or there would be no gap
+        sync = ["--journal-sync", self.options.journal_sync]
+        journal = ["--data-dir", str(self.data), *sync, *limits] if self.journal else []
         none = ["--data-dir", "off"] if not self.journal and takes("state", "--data-dir") else []
         return ["state", "--source", "none", "--ingest", "--listen", self.direct, "--log-level", "warning",
-                "--keepalive-seconds", "2", *journal, *none]  # fmt: skip
+                "--keepalive-seconds", "2", "--history-count", "1200", *journal, *none]  # fmt: skip
 
     def _sidecar_arguments(self, number: int) -> Callable[[], list[str]]:
         def arguments() -> list[str]:

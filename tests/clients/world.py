@@ -67,8 +67,8 @@ def block_hash(height: int) -> bytes:
 def running() -> Iterator[World]:
     """Run state service and sidecar until the block ends."""
     with ExitStack() as stack:
-        history = ("--history-count", str(HISTORY_COUNT))
-        state = stack.enter_context(bridge("state", "--source", "none", "--ingest", "--listen", ANY, *history))
+        history, off = ("--history-count", str(HISTORY_COUNT)), ("--data-dir", "off")
+        state = stack.enter_context(bridge("state", "--source", "none", "--ingest", "--listen", ANY, *off, *history))
         sidecar = stack.enter_context(bridge("sidecar", "--listen", ANY, "--upstream", state.grpc, *history))
         channel = stack.enter_context(grpc.insecure_channel(state.grpc))
         addresses = {"grpc": state.grpc, "websocket": f"127.0.0.1:{sidecar.port}"}

@@ -28,8 +28,9 @@ class Waiting(Client):
     format = Format.JSON
     announced = False
 
-    def __init__(self, world: World, name: str, *, capacity: int | None = None) -> None:
+    def __init__(self, world: World, name: str, *, capacity: int | None = None, single: bool = False) -> None:
         super().__init__(world, name, format_=self.format, capacity=capacity)
+        self.single = single  # it has one subscription of a stream at a time
         world.oracle.clients.remove(self.log)
         self.log = world.oracle.client(name, announced=self.announced)
         self.session = self.make_session()
@@ -60,7 +61,7 @@ class Waiting(Client):
 
     def call(self, method: str, *params: Any) -> Any:
         """Ask; return the response, an empty one while it waits."""
-        if method == "state_stream.subscribe" and self.world.disk is not None:
+        if method == "state_stream.subscribe" and self.single:
             self.make_room(params)
         number = next(self._ids)
         request = {"jsonrpc": "2.0", "method": method, "params": list(params), "id": number}
@@ -73,11 +74,7 @@ class Waiting(Client):
         return next(answers, {"result": {"subscriptions": []}})
 
     def make_room(self, entries: tuple[Any, ...]) -> None:
-        """Give up subscriptions to other keys of the same streams.
-
-        Several of one stream may each miss something else behind memory, and no frame of the classic dialect says for
-        which of them it stands: then the oracle cannot judge.
-        """
+        """Give up the subscription to another key of the same stream."""
         for entry in entries:
             stream, key = (entry, None) if isinstance(entry, str) else (entry["stream"], entry.get("key"))
             if self.keys.setdefault(stream, key) != key:
@@ -174,18 +171,21 @@ KINDS: tuple[type[Waiting], ...] = (Waiting, Waiting, Text, Text, Binary)
 class Crowd(HubMachine):
     """The state machine with clients of every dialect, some of which wait."""
 
-    def set_out(self, *, kinds: list[int], behind_updates: int, follows: bool, **options: Any) -> None:
+    def set_out(self, *, kinds: list[int], behind_updates: int, follows: bool, single: bool, **options: Any) -> None:
         """Begin; see HubMachine.begin.
 
         Args:
             kinds: of the clients that come, in turn.
             behind_updates: how far behind a client must be to be told so.
             follows: whether another process is followed, which has nothing that is not here.
+            single: whether clients have one subscription of a stream at a time. Several may each miss something else,
+                and only a gap frame says for which of them: so the oracle cannot judge them where anything is missed.
             options: for the state machine.
         """
         self.kinds = kinds
         self.behind_updates = behind_updates
         self.follows = follows
+        self.single = single
         self.begin(**options)
 
     def arrive(self, capacity: int | None, streams: tuple[str, ...]) -> None:
@@ -195,13 +195,29 @@ class Crowd(HubMachine):
                 self.world.disk = Behind(self.world.disk)
         self.names += 1
         make = KINDS[self.kinds[self.names % len(self.kinds)]]
-        self.clients.append(make(self.world, f"client {self.names}, {make.__name__}", capacity=capacity))
+        name = f"client {self.names}, {make.__name__}"
+        self.clients.append(make(self.world, name, capacity=capacity, single=self.single))
         self.clients[-1].subscribe(*streams)
+
+    def go_on_behind_a_gap(self, count: int, values: list[tuple[str, int]]) -> None:
+        if self.single:
+            super().go_on_behind_a_gap(count, values)
 
     def check_counts(self) -> None:
         super().check_counts()
         waiting = [client for client in self.clients if isinstance(client, Waiting) and client.messages]
         assert self.hub.pages.waiting or self.world.scheduled or not waiting, "they wait for what nobody brings"
+
+    def rest(self) -> None:
+        """Let the hub do all that it can without a page: then whoever can go on has gone on."""
+        self.world.run()
+        asked = {place.stream for place in self.world.disk.asked} if self.world.disk is not None else set()
+        for client in self.clients:
+            if client.reader.blocked or client.reader.audience is not None:
+                continue
+            for cursor in client.reader.cursors.values():
+                stands = cursor.at_head or cursor.paced or cursor.history.name in asked
+                assert stands, f"{client.log.name} could go on with {cursor.history.name}: {cursor.books()}"
 
     def tick(self, which: int) -> None:
         """Have a client told how far streams have come."""

@@ -17,6 +17,9 @@ LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "node_modules", "screens"
 SECONDS = 600
 """How long a detector may take; one that hangs has found something too."""
 
+SHOWN = 160
+"""How much is shown of what a detector says."""
+
 FAILED = 1
 """How a detector ends that found something: tests that cannot be run end otherwise."""
 
@@ -33,8 +36,12 @@ class Found(NamedTuple):
         """What it says, in short."""
         if self.code is None:
             return f"nothing came in {SECONDS} s"
-        lines = [line for line in self.output.splitlines() if line.startswith(("E   ", "wrong:", "  ", "FAILED"))]
-        return next((line for line in lines if "rror" in line or "wrong" in line or "assert" in line), "").strip()[:160]
+        lines = [" ".join(line.split()) for line in self.output.splitlines()]
+        wrong = [number for number, line in enumerate(lines) if line.startswith("wrong:")]
+        if wrong:
+            return " ".join(lines[wrong[0] : wrong[0] + 2])[:SHOWN]
+        raised = [line.removeprefix("E ") for line in lines if line.startswith("E ")]
+        return next((line for line in raised if "Error" in line or "assert" in line), "")[:SHOWN]
 
 
 def copy_repository(folder: Path) -> Path:

@@ -107,13 +107,13 @@ async def test_the_line_for_the_console_of_a_browser(demo, clients: Clients):
 
 def test_the_addresses_are_those_that_are_listened_on_by_default():
     printed = run("print-config").stdout
-    for name, address in (("listen", HTTP), ("grpc_listen", GRPC), ("upstream", GRPC), ("node_url", NODE)):
+    for name, address in (("listen", HTTP), ("grpc_listen", GRPC), ("upstream", [GRPC]), ("node_url", NODE)):
         assert f"{name} = {json.dumps(address)}  # default" in printed
 
 
 def test_the_table_of_commands_is_complete():
     shown = dict(re.findall(r"^\| `([a-z-]+)` \| (.+) \|$", README, re.MULTILINE))
-    clients = ["watch", "publish", "record", "streams", "doctor", "version"]
+    clients = ["watch", "publish", "record", "streams", "verify", "doctor", "version"]
     assert list(shown) == [*(command.name for command in COMMANDS), *clients]
     told = run("--help", COLUMNS="300").stdout
     for name, summary in shown.items():
