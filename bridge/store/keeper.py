@@ -93,8 +93,11 @@ class Keeper:
     def _fill_values(self, hub: Hub, stream: Stream, records: list[Record], limits: HistoryLimits) -> None:
         """Begin a stream behind what is not in memory, with the values as they were there."""
         first = records[0].seq if records else self.journal.head(stream.name) + 1
-        values = [value for raw in self.journal.values(stream.name) if (value := read_update(raw, stream)).seq < first]
-        hub.begin(stream.name, self.epoch, first - 1, values[-limits.keys :])
+        raws = list(self.journal.values(stream.name))
+        if first <= self.journal.oldest(stream.name):  # what stands in for the rest is needed too
+            raws += self.journal.read(stream.name, 0, first, 1, limits.bytes).base
+        values = {update.seq: update for raw in raws if (update := read_update(raw, stream)).seq < first}
+        hub.begin(stream.name, self.epoch, first - 1, [values[seq] for seq in sorted(values)][-limits.keys :])
 
     # ------------------------------------------------------------------ what the origin calls
 
