@@ -13,7 +13,7 @@ PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11)
 WILL_DO := import ensurepip, sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check coverage chaos bench format generate clean
+.PHONY: help demo test check coverage chaos faults bench format generate clean
 
 help: ## list the targets
 	@echo "make TARGET [ARGS=...] [PYTHON=...]"
@@ -40,6 +40,9 @@ coverage: $(STAMP) ## the tests of bridge/core must take every branch of it
 
 chaos: $(STAMP) ## kill, stall, cut and damage real processes, and judge what every client gets
 	@$(RUN) $(BIN)/python -m tests.chaos $(ARGS)
+
+faults: $(STAMP) ## plant one mistake after the other in a copy, and see that each is found
+	@$(RUN) $(BIN)/python -m tests.faults $(ARGS)
 
 bench: $(STAMP) ## measure
 	@$(RUN) $(BIN)/python -m tests.bench $(ARGS)

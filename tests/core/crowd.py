@@ -18,6 +18,9 @@ from tests.core.test_hub_machine import HubMachine
 from tests.core.v1_clients import GREETING, client_frame
 from tests.core.world import Client, World, server_frames
 
+MOST_TRIES = 500
+"""How often a message is looked at until it is answered; each page that comes may be the one that it waits for."""
+
 TOLD = ("fell_behind", "caught_up")
 
 
@@ -35,6 +38,7 @@ class Waiting(Client):
         self.log = world.oracle.client(name, announced=self.announced)
         self.session = self.make_session()
         self.messages: deque[bytes] = deque()  # the first one waits
+        self.tries = 0  # how often it was looked at
         self.keys: dict[str, str | None] = {}  # of each stream, as it was subscribed to last
         self.gone = False
 
@@ -86,12 +90,15 @@ class Waiting(Client):
         """Act on the messages until one has to wait, or there is none."""
         pages = self.hub.pages
         while self.messages and not self.gone:
+            self.tries += 1
+            assert self.tries < MOST_TRIES, "it never has the pages that it needs"
             effects = self.session.receive(Frame(self.session.opcode, self.messages[0]))
             if effects and isinstance(effects[0], Await):
                 for place in effects[0].places:
                     pages.want(place, self.act)
                 return
             pages.forget(self.act)
+            self.tries = 0
             self.messages.popleft()
             self.apply(effects)
 

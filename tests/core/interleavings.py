@@ -187,7 +187,7 @@ def main() -> int:
     try:
         outcome = interleave(options.steps, options.seed, lambda line: print(line, flush=True))
     except AssertionError as error:
-        print(f"wrong: {error or extract_tb(error.__traceback__)[-1].line}")
+        print(f"wrong: {str(error) or extract_tb(error.__traceback__)[-1].line}")
         return 1
     print(f"seed {options.seed}: {outcome.steps:,} interleavings in {time.monotonic() - began:.0f} s, 0 violations")
     print(", ".join(f"{name} {times:,}" for name, times in outcome.rules.most_common()))

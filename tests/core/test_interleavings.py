@@ -7,13 +7,14 @@ from tests.core.crowd import Crowd
 from tests.core.interleavings import RULES, Outcome, interleave, live
 
 
-def test_twenty_thousand_interleavings_leave_nothing_wrong():
+@pytest.mark.parametrize("seed", range(4))
+def test_twenty_thousand_interleavings_leave_nothing_wrong(seed):
     told: list[str] = []
-    outcome = interleave(20_000, 0, told.append)
-    assert outcome.steps >= 20_000
+    outcome = interleave(5000, seed, told.append)
+    assert outcome.steps >= 5000
     assert set(outcome.rules) == set(RULES)
-    assert outcome.delivered > outcome.published > 20_000
-    assert len(told) == 20
+    assert outcome.delivered > outcome.published > 5000
+    assert outcome.runs >= len(told) > 10
 
 
 def test_every_rule_of_the_state_machine_has_its_turn():

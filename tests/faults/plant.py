@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "node_modules", "screens", "build", "dist")
 
-SECONDS = 600
+SECONDS = 300
 """How long a detector may take; one that hangs has found something too."""
 
 SHOWN = 160
@@ -41,7 +41,10 @@ class Found(NamedTuple):
         if wrong:
             return " ".join(lines[wrong[0] : wrong[0] + 2])[:SHOWN]
         raised = [line.removeprefix("E ") for line in lines if line.startswith("E ")]
-        return next((line for line in raised if "Error" in line or "assert" in line), "")[:SHOWN]
+        for kind in ("AssertionError", "assert ", "Error"):
+            if found := [line for line in raised if kind in line]:
+                return found[0][:SHOWN]
+        return ""
 
 
 def copy_repository(folder: Path) -> Path:
@@ -79,6 +82,9 @@ def look(copy: Path, detector: tuple[str, ...]) -> Found:
             os.killpg(process.pid, 9)
             output, _ = process.communicate()
             return Found(None, time.monotonic() - began, output)
+        except BaseException:
+            os.killpg(process.pid, 9)
+            raise
     return Found(process.returncode, time.monotonic() - began, output)
 
 

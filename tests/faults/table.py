@@ -16,7 +16,6 @@ class Fault(NamedTuple):
     detector: tuple[str, ...] = INTERLEAVINGS  # arguments of Python, or tests by file and function
 
 
-CRASHES = "tests/store/test_journal_crash.py::"
 DAMAGE = "tests/store/test_journal_damage.py::"
 VOID = "tests/core/test_void.py::"
 CONFIRM = "tests/ops/test_confirm.py::"
@@ -244,7 +243,7 @@ FAULTS: tuple[Fault, ...] = (
         "store/journal/recovery.py",
         "            _cut(last.path, last.end)\n",
         "",
-        (CRASHES + "test_whatever_is_done_to_it", DAMAGE + "test_a_torn_record_is_cut_off_and_told_of"),
+        ("tests/faults/test_torn_tail.py::test_behind_a_torn_write_the_epoch_goes_on_after_every_end",),
     ),
     Fault(
         "a copy of a journal is taken for the journal",
