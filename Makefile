@@ -44,8 +44,11 @@ chaos: $(STAMP) ## kill, stall, cut and damage real processes, and judge what ev
 faults: $(STAMP) ## plant one mistake after the other in a copy, and see that each is found
 	@$(RUN) $(BIN)/python -m tests.faults $(ARGS)
 
-bench: $(STAMP) ## measure
+bench: $(STAMP) ## measure everything; make bench-fanout, one thing (ARGS=--help says what there is)
 	@$(RUN) $(BIN)/python -m tests.bench $(ARGS)
+
+bench-%: $(STAMP)
+	@$(RUN) $(BIN)/python -m tests.bench $* $(ARGS)
 
 format: $(STAMP) ## put Python and proto files into shape
 	$(BIN)/ruff check --fix-only .

@@ -10,6 +10,7 @@ When the whole suite has run, `unseen()` names everything that is documented and
 
 import json
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -28,6 +29,7 @@ from bridge.edges.documents.paths import HTTP_SCHEMAS
 from generated.theblock.state.v1 import frames_pb2, update_pb2
 
 TEXT, BINARY, CLOSE = 0x1, 0x2, 0x8
+RSV1 = 0x40
 
 DOCUMENT = asyncapi(Catalogue())
 
@@ -98,8 +100,13 @@ def asked(payload: bytes) -> None:
         note_oneof("binary request", frames_pb2.ClientFrame.FromString(payload))
 
 
-def server_frames(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Take whole frames of a server apart (RFC 6455, section 5.2): first byte and payload."""
+def server_frames(data: bytes, *, deflates: bool = False) -> Iterator[tuple[int, bytes]]:
+    """Take whole frames of a server apart (RFC 6455, section 5.2): first byte and payload.
+
+    Args:
+        data: the frames.
+        deflates: whether permessage-deflate was agreed on; deflated ones are given as what they say.
+    """
     at = 0
     while at < len(data):
         first, length, at = data[at], data[at + 1], at + 2
@@ -107,8 +114,19 @@ def server_frames(data: bytes) -> Iterator[tuple[int, bytes]]:
             size = 2 if length == 126 else 8
             length, at = int.from_bytes(data[at : at + size], "big"), at + size
         assert length + at <= len(data), "a write ends within a frame"
-        yield first, data[at : at + length]
+        payload = data[at : at + length]
         at += length
+        if first & RSV1 and deflates:
+            assert first & 0x0F in (TEXT, BINARY), "a deflated control frame"
+            first, payload = first ^ RSV1, inflate(payload)
+        assert first & 0xF0 == 0x80, f"a fragment, or a reserved bit that nobody has agreed on: {first:#x}"
+        yield first, payload
+
+
+def inflate(payload: bytes) -> bytes:
+    """Return what a server's deflated message says (RFC 7692, section 7.2.2), with nothing known of those before it."""
+    inflater = zlib.decompressobj(-15)
+    return inflater.decompress(payload + b"\x00\x00\xff\xff") + inflater.flush()
 
 
 # ---------------------------------------------------------------------- frames in protobuf

@@ -11,11 +11,20 @@ import signal
 from typing import Final
 
 from bridge.app.process import Process
+from bridge.app.transport import loop_factory
 from bridge.ops.logs import set_up_logs
 from bridge.ops.systemd import notify
 from bridge.settings import LogSettings, SidecarSettings, StateSettings, UpSettings
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+COLLECTIONS: Final = (10_000, 5, 20)
+"""Thresholds of garbage collection (gc.set_threshold).
+
+With Python's own, 700, full collections were 28 % of the work when 4,000 clients came at once, and the longest held the
+loop for 0.1 s of processor time. What is gone is freed without them, but for some 2 KB a connection that asyncio's
+transport holds on to.
+"""
 
 
 def run_state(settings: StateSettings) -> int:
@@ -45,7 +54,8 @@ def run(logs: LogSettings, state: StateSettings | None, sidecar: SidecarSettings
         BridgeError: a part could not start; the sentence says why.
     """
     set_up_logs(logs.log_level, logs.log_format)
-    asyncio.run(serve(state, sidecar))
+    with asyncio.Runner(loop_factory=loop_factory(sidecar.transport if sidecar else "asyncio")) as runner:
+        runner.run(serve(state, sidecar))
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # a second one must not turn the exit code into a failure
     return 0
@@ -62,6 +72,7 @@ async def serve(state: StateSettings | None, sidecar: SidecarSettings | None) ->
         if starting.done():
             gc.collect()
             gc.freeze()  # what is there now stays: full collections, which hold the loop, need not look at it
+            gc.set_threshold(*COLLECTIONS)
             print(ready_line(state, sidecar, starting.result()), flush=True)  # noqa: T201
             notify("READY=1", os.environ)
             await process.run_until(stop)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Final, Protocol
 
+from bridge.core.deflate import Deflate
 from bridge.core.errors import StartError
 from bridge.core.history import HistoryLimits
 from bridge.core.hub import Hub, State
@@ -50,6 +51,7 @@ def make_hub(history: HistorySettings, websocket: WebSocketSettings) -> Hub:
     hub = Hub(
         Catalogue(),
         clock_ms=clock_ms,
+        monotonic_ms=monotonic_ms,
         schedule=lambda: loop.call_soon(hub.run),
         remind=lambda ms: loop.call_later(ms / 1000, hub.wake),
         limits=limits,
@@ -68,6 +70,11 @@ def make_patience(settings: WebSocketSettings) -> Patience:
         send_buffer_bytes=settings.send_buffer_bytes,
         write_buffer_bytes=settings.write_buffer_bytes,
     )
+
+
+def make_deflate(settings: WebSocketSettings) -> Deflate | None:
+    """Return how WebSocket messages are deflated, None where they are not."""
+    return Deflate(settings.deflate_minimum_bytes, settings.deflate_level) if settings.deflate else None
 
 
 def make_node_calls(source: "Source", settings: NodeSettings) -> CallCache | None:
@@ -206,6 +213,11 @@ def make_node_source(settings: NodeSettings) -> NodeSource:
 def clock_ms() -> int:
     """Return Unix milliseconds."""
     return time.time_ns() // 1_000_000
+
+
+def monotonic_ms() -> int:
+    """Return milliseconds of a clock that nobody sets."""
+    return time.monotonic_ns() // 1_000_000
 
 
 def new_epoch() -> str:

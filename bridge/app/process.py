@@ -12,6 +12,7 @@ from bridge.app.listening import Listener
 from bridge.app.parts import (
     Source,
     clock_ms,
+    make_deflate,
     make_hub,
     make_node_calls,
     make_patience,
@@ -162,6 +163,7 @@ class Process:
             patience=make_patience(limits),
             connection_limit=limits.connection_limit,
             accept_rate=limits.accept_rate,
+            deflate=make_deflate(limits),
         )
         events = EventsEdge(self.hub, edge, limits=settings.limits, patience=make_patience(limits))
         rows += connection_rows(edge, events)

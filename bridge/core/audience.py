@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from bridge.core.cursor import Cursor, Gap, Spec, gather, skips
 from bridge.core.deep import STAND_INS
+from bridge.core.deflate import Deflate
 from bridge.core.history import History
 from bridge.core.streams import Delivery
 from bridge.core.update import Form, Format, Missed, Update, form_of
@@ -57,9 +58,9 @@ class Reader:
     Attributes:
         write: takes whole frames; never blocks, never raises.
         format: of its frames.
+        deflate: how its updates are deflated; None: they are not.
         cursors: its subscriptions by stream and key.
         audience: that it is a member of; None while it is catching up.
-        served: number of the last sweep that reached it.
         blocked: whether its socket takes no more for now.
         queued: whether the hub will look at it in its next run.
         behind: told that it fell behind, and not yet that it caught up: the cursor that was furthest behind.
@@ -67,14 +68,16 @@ class Reader:
         events: told what happens to it besides updates.
     """
 
-    __slots__ = ("audience", "behind", "blocked", "cursors", "events", "fell", "format", "queued", "served", "write")
+    __slots__ = (
+        "audience", "behind", "blocked", "cursors", "deflate", "events", "fell", "format", "queued", "write"
+    )  # fmt: skip
 
-    def __init__(self, write: Write, format_: Format) -> None:
+    def __init__(self, write: Write, format_: Format, deflate: Deflate | None = None) -> None:
         self.write = write
         self.format = format_
+        self.deflate = deflate
         self.cursors: dict[SubscriptionKey, Cursor] = {}
         self.audience: Audience | None = None
-        self.served = 0
         self.blocked = False
         self.queued = False
         self.behind: Cursor | None = None
@@ -83,12 +86,17 @@ class Reader:
 
     @property
     def specs(self) -> frozenset[Spec]:
-        """What it wants as it comes, the identity of its audience together with its format."""
+        """What it wants as it comes."""
         return frozenset(cursor.spec for cursor in self.cursors.values() if not cursor.paced)
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """The identity of the audience that it belongs in: what all of them want, and how."""
+        return self.format, self.deflate, self.specs
 
     def form(self, spec: Spec) -> Form:
         """The form in which it gets the updates of a subscription."""
-        return form_of(self.format, spec.fields)
+        return form_of(self.format, spec.fields, self.deflate)
 
     def make_audience(self) -> "Audience":
         """Return an audience for readers that want what it wants."""
@@ -153,17 +161,18 @@ class Audience:
     """Readers at the head that want the same.
 
     Attributes:
-        identity: (format, specs).
-        members: in the order of joining.
+        identity: what its members have in common.
+        members: in the order of joining, with how each is written to.
         pending: updates of this loop turn that at least one spec may want.
     """
 
-    __slots__ = ("by_stream", "format", "identity", "members", "pending", "tallies")
+    __slots__ = ("by_stream", "deflate", "format", "identity", "members", "pending", "tallies")
 
     def __init__(self, reader: Reader) -> None:
         self.format = reader.format
-        self.identity = (reader.format, reader.specs)
-        self.members: dict[Reader, None] = {}
+        self.deflate = reader.deflate
+        self.identity = reader.identity
+        self.members: dict[Reader, Write] = {}
         self.pending: list[Update] = []
         cursors = {key: cursor for key, cursor in reader.cursors.items() if not cursor.paced}
         self.tallies = {key: Tally(cursor.spec, cursor.history) for key, cursor in cursors.items()}
@@ -171,10 +180,10 @@ class Audience:
         for tally in self.tallies.values():
             self.by_stream.setdefault(tally.spec.stream, []).append(tally)
 
-    def join(self, reader: Reader, sweep: int) -> None:
-        """Make a reader at the cut a member; sweeps up to `sweep` have served it."""
-        self.members[reader] = None
-        reader.audience, reader.served = self, sweep
+    def join(self, reader: Reader) -> None:
+        """Make a reader at the cut a member."""
+        self.members[reader] = reader.write
+        reader.audience = self
         for key, tally in self.tallies.items():
             cursor = reader.cursors[key]
             cursor.delivered -= tally.delivered
@@ -223,5 +232,5 @@ class Audience:
                 tally.seen.add(update.key)
             tally.delivered += 1
             if frame is None:
-                frame = tally.history.frame(update, form_of(self.format, tally.spec.fields))
+                frame = tally.history.frame(update, form_of(self.format, tally.spec.fields, self.deflate))
         return frame

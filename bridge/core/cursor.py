@@ -128,17 +128,33 @@ class Cursor:
         ahead = self._ahead()
         return ahead if isinstance(ahead, Place) else None
 
+    def confirm(self) -> None:
+        """Make sure that it is known now whether what is behind it and not in memory can be had.
+
+        Raises:
+            Needed: another process has it, and has not said so of late.
+        """
+        history, ahead = self.history, self._ahead()
+        if history.pages.follows and self.at + 1 >= history.reach:
+            if isinstance(ahead, Place):
+                raise Needed(ahead)
+            if isinstance(ahead, DeepPage) and not history.pages.vouches(history, ahead):
+                raise Needed(ahead.place)
+
     def loses(self) -> bool:
         """Whether updates behind it that may have been wanted cannot be had.
 
         Raises:
-            Needed: that is not known without a page; never of a cursor that wants every key.
+            Needed: that is not known without a page.
         """
-        ahead = self._ahead()
-        if isinstance(ahead, Place) and self.at + 1 < self.history.reach:
+        self.confirm()
+        history, ahead = self.history, self._ahead()
+        if isinstance(ahead, Place) and self.at + 1 < history.reach:
             if self.spec.key is not None:
                 raise Needed(ahead)
             return True
+        if isinstance(ahead, DeepPage) and self.at + 1 < history.reach:
+            return not history.pages.holds(history, ahead, history.reach)
         return isinstance(ahead, Step) and ahead.missed is not None
 
     def replayed(self) -> int | None:
@@ -210,9 +226,11 @@ class Cursor:
         history, key, first = self.history, self.spec.key, self.at + 1
         values = [update for update in gone.values if update.seq >= first and key in (None, update.key)]
         if key is None:
+            if not gone.values:
+                return self._to_memory()
             return Step(gone.last, Missed(first, gone.last), values or gone.values[-1:])
         if history.trimmed(key) <= gone.last:  # it did not change between that and memory
-            return Step(history.oldest - 1, Missed(first, gone.last), values)
+            return Step(history.oldest - 1, Missed(first, gone.last), values) if values else self._to_memory()
         if values or gone.whole:
             return Step(gone.last, Missed(first, gone.last) if values else None, values)
         return self._to_memory()
@@ -237,13 +255,17 @@ class Cursor:
         return self._to_memory()
 
     def _to_memory(self) -> Step:
-        """Return the step over everything that is not in memory."""
+        """Return the step over everything that is not in memory; where no value is known of that, to one that is."""
         history, key, first = self.history, self.spec.key, self.at + 1
         if key is not None:
             values = [history.base[key]] if key in history.base else []
         else:
             bases = list(history.base.values())
             values = [update for update in bases if update.seq >= first] or bases[-1:]
+        if not values:
+            held = history.of_key(key, self.at, len(history)) if key is not None else history.after(self.at, 1)
+            if held:
+                return Step(held[0].seq, Missed(first, held[0].seq), held[:1])
         return Step(history.oldest - 1, Missed(first, history.oldest - 1), values)
 
     def _peek_newest(self) -> Peek:

@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 
 from bridge.core.codes import ErrorCode
 from bridge.core.errors import RequestError, UpstreamError
+from bridge.core.position import Position
 from bridge.core.streams import Delivery
 from bridge.core.update import Update
 from generated.theblock.state.v1 import view_pb2
@@ -40,6 +41,9 @@ CUTS = 10_000
 
 REFUSED_MS = 10_000
 """For how long a page that cannot be had is not asked for again."""
+
+SURE_MS = 2000
+"""For how long what was read from another process says that everything behind it can be had there too."""
 
 VOID_MS = 10_000
 """For how long it is taken as known that a position is worth nothing."""
@@ -86,12 +90,12 @@ class DeepPage:
         base: values that stand in for what is gone before it, the newest of each key, in order; at most STAND_INS.
         based: whether those were asked for.
         refused: whether it cannot be had; it has nothing then.
-        retry_ms: when to ask again for one that cannot be had, Unix milliseconds.
+        read_ms: when it was read, or could not be, Unix milliseconds.
         size_bytes: what it costs in memory now, encoded forms included.
         held: whether it counts.
     """
 
-    __slots__ = ("base", "based", "end", "first", "held", "place", "refused", "retry_ms", "size_bytes", "updates")
+    __slots__ = ("base", "based", "end", "first", "held", "place", "read_ms", "refused", "size_bytes", "updates")
 
     def __init__(
         self, place: Place, first: int, end: int, updates: list[Update], base: list[Update], *, based: bool
@@ -103,7 +107,7 @@ class DeepPage:
         self.base = base
         self.based = based
         self.refused = False
-        self.retry_ms = 0
+        self.read_ms = 0
         self.held = False
         self.size_bytes = 0
         for update in (*updates, *base):
@@ -143,7 +147,7 @@ class Pages:
         self.limit_bytes = limit_bytes
         self.follows = False
         self.ahead: dict[Place, None] = {}
-        self._void: dict[Place, int] = {}  # until when that is taken as known, Unix milliseconds
+        self._void: dict[Place, int] = {}  # since when that is known, Unix milliseconds
         self.size_bytes = self.loads = self.hits = self.failures = 0
         self._clock_ms = clock_ms
         self._pages: OrderedDict[Place, DeepPage] = OrderedDict()  # the least recently used first
@@ -166,7 +170,7 @@ class Pages:
         """Return the page that has the position behind `at`, None if it is not here, and its place."""
         place = self._nearest(Place(history.name, history.epoch, at - at % PAGE_UPDATES), at)
         while (page := self._pages.get(place)) is not None:
-            if page.refused and page.retry_ms <= self._clock_ms():
+            if page.refused and not self._lasts(page.read_ms, REFUSED_MS):
                 self._let_go(place)
                 return place, None
             if page.end > at:
@@ -196,6 +200,19 @@ class Pages:
         if page.refused:
             raise unreadable()
         return page
+
+    def vouches(self, history: "History", page: DeepPage) -> bool:
+        """Whether it is known that all updates from a page on can be had: it was read just now, or they are held."""
+        return self._lasts(page.read_ms, SURE_MS) or self.holds(history, page, history.oldest)
+
+    def holds(self, history: "History", page: DeepPage, end: int) -> bool:
+        """Whether all updates from a page on and before `end` are held in pages."""
+        while page.end + 1 < end:
+            _, behind = self.find(history, page.end)
+            if behind is None or behind.refused or behind.first > page.end + 1:
+                return False
+            page = behind
+        return True
 
     def want(self, place: Place, waiter: Waiter) -> None:
         """Ask for a page; `waiter` is called, once, when it is worth looking again."""
@@ -234,13 +251,26 @@ class Pages:
 
     def is_void(self, place: Place) -> bool:
         """Whether it is known that a position is worth nothing, to the process that is followed too."""
-        return self._void.get(place, 0) > self._clock_ms()
+        return place in self._void and self._lasts(self._void[place], VOID_MS)
+
+    def _lasts(self, since_ms: int, ms: int) -> bool:
+        """Whether something is no older than so many milliseconds; nothing is where the clock was set back."""
+        return 0 <= self._clock_ms() - since_ms < ms
+
+    def check_void(self, stream: str, position: Position) -> None:
+        """Let a position pass for worth nothing only if it is so to the process that is followed: it may come yet.
+
+        Raises:
+            Needed: that is not known.
+        """
+        place = Place(stream, position.epoch, position.seq - 1, ahead=True)
+        if self.follows and not self.is_void(place):
+            raise Needed(place)
 
     def set_void(self, place: Place) -> None:
         """Note that a position is worth nothing, and have everybody look who waits for it."""
-        now_ms = self._clock_ms()
-        self._void = {known: until for known, until in self._void.items() if until > now_ms}
-        self._void[place] = now_ms + VOID_MS
+        self._void = {known: since for known, since in self._void.items() if self._lasts(since, VOID_MS)}
+        self._void[place] = self._clock_ms()
         self.ahead.pop(place, None)
         self._wake(place)
 
@@ -281,6 +311,7 @@ class Pages:
         history.extend(oldest)
         self.loads += 1
         if page is not None:
+            page.read_ms = self._clock_ms()
             self._put(page)
         self._wake(place)
 
@@ -288,7 +319,7 @@ class Pages:
         """Note that a page cannot be had, and have everybody look who waits for it."""
         self.failures += 1
         page = DeepPage(place, place.start + 1, place.end, [], [], based=True)
-        page.refused, page.retry_ms = True, self._clock_ms() + REFUSED_MS
+        page.refused, page.read_ms = True, self._clock_ms()
         self._put(page)
         self._wake(place)
 

@@ -1,4 +1,4 @@
-"""WebSocket frames (RFC 6455, section 5): those we send, and a reader for those a client sends.
+"""WebSocket frames (RFC 6455, section 5; RFC 7692): those we send, and a reader for those a client sends.
 
 No I/O: `Decoder` takes bytes as they come and gives whole messages and control frames.
 """
@@ -8,10 +8,14 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from bridge.core.codes import BAD_DATA, PROTOCOL_ERROR, TOO_BIG, Close
+from bridge.core.deflate import Deflate, inflate
 from bridge.core.errors import FrameError
 
 FIN = 0x80
 RESERVED = 0x70
+RSV1 = 0x40
+"""On the first frame of a message: it is deflated (RFC 7692, section 6)."""
+
 MASKED = 0x80
 CONTROL_BYTES = 125
 """The longest payload of a control frame (RFC 6455, section 5.5)."""
@@ -33,16 +37,23 @@ class Frame(NamedTuple):
 
     opcode: Opcode
     payload: bytes
+    deflated: bool = False  # the payload; `Decoder.inflate` gives the message
 
 
-def frame(opcode: Opcode, payload: bytes) -> bytes:
-    """Return an unfragmented frame from the server: not masked."""
-    length = len(payload)
+def frame(opcode: Opcode, payload: bytes, *, reserved: int = 0) -> bytes:
+    """Return an unfragmented frame from the server: not masked; `reserved` are the reserved bits to set."""
+    length, first = len(payload), FIN | reserved | opcode
     if length < 126:
-        return bytes((FIN | opcode, length)) + payload
+        return bytes((first, length)) + payload
     if length < 1 << 16:
-        return bytes((FIN | opcode, 126)) + length.to_bytes(2, "big") + payload
-    return bytes((FIN | opcode, 127)) + length.to_bytes(8, "big") + payload
+        return bytes((first, 126)) + length.to_bytes(2, "big") + payload
+    return bytes((first, 127)) + length.to_bytes(8, "big") + payload
+
+
+def message_frame(opcode: Opcode, payload: bytes, deflate: Deflate | None) -> bytes:
+    """Return the frame of a message, deflated if that was agreed on and makes it shorter."""
+    packed = None if deflate is None else deflate.pack(payload)
+    return frame(opcode, payload) if packed is None else frame(opcode, packed, reserved=RSV1)
 
 
 def text_frame(text: bytes) -> bytes:
@@ -104,16 +115,24 @@ class Decoder:
     """Reads a client's frames.
 
     Attributes:
-        limit_bytes: the largest message.
+        limit_bytes: the largest message, deflated or not.
     """
 
-    __slots__ = ("_buffer", "_message", "_opcode", "limit_bytes")
+    __slots__ = ("_buffer", "_deflated", "_deflates", "_message", "_opcode", "limit_bytes")
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, *, deflates: bool = False) -> None:
+        """Begin at the first frame.
+
+        Args:
+            limit_bytes: the largest message, deflated or not.
+            deflates: whether permessage-deflate was agreed on.
+        """
         self.limit_bytes = limit_bytes
+        self._deflates = deflates
         self._buffer = b""  # a frame that is not all there yet
         self._message: bytearray | None = None  # the fragmented message in progress
         self._opcode = Opcode.TEXT  # of that message
+        self._deflated = False  # whether that message is
 
     def feed(self, data: bytes) -> list[Frame]:
         """Take bytes in; return the messages and control frames that are whole.
@@ -131,6 +150,14 @@ class Decoder:
         self._buffer = buffer[start:]
         return frames
 
+    def inflate(self, received: Frame) -> Frame:
+        """Return a message inflated if it is deflated; only when its turn has come, since it may become a lot larger.
+
+        Raises:
+            FrameError: it is larger than the limit, or its compressed data is damaged.
+        """
+        return Frame(received.opcode, inflate(received.payload, self.limit_bytes)) if received.deflated else received
+
     def _read(self, buffer: bytes, start: int) -> tuple[Frame | None, int] | None:
         """Read one frame at `start`: what it completes and where the next begins, or None while it is not all there."""
         if len(buffer) < start + 2:
@@ -144,18 +171,19 @@ class Decoder:
         if len(buffer) < end:
             return None
         payload = unmask(buffer[mask + 4 : end], buffer[mask : mask + 4])
-        return self._complete(opcode, final, payload), end
+        return self._complete(opcode, final, payload, deflated=bool(buffer[start] & RSV1)), end
 
-    @staticmethod
-    def _head(buffer: bytes, start: int) -> tuple[Opcode, bool, int | None, int]:
+    def _head(self, buffer: bytes, start: int) -> tuple[Opcode, bool, int | None, int]:
         """Read a frame's head: opcode, whether final, payload length (None while not there), where the mask is."""
         first, second = buffer[start], buffer[start + 1]
         try:
             opcode = Opcode(first & 0x0F)
         except ValueError:
             raise FrameError(PROTOCOL_ERROR, f"opcode {first & 0x0F} is not known") from None
-        if first & RESERVED:
+        if (reserved := first & RESERVED) and not self._deflates:
             raise FrameError(PROTOCOL_ERROR, "a reserved bit is set, but no extension was agreed on")
+        if reserved and (reserved != RSV1 or opcode not in (Opcode.TEXT, Opcode.BINARY)):
+            raise FrameError(PROTOCOL_ERROR, "of the reserved bits only RSV1 is used, on the first frame of a message")
         if not second & MASKED:
             raise FrameError(PROTOCOL_ERROR, "the frame is not masked; a client masks every frame")
         final, length = bool(first & FIN), second & 0x7F
@@ -172,17 +200,17 @@ class Decoder:
             raise FrameError(PROTOCOL_ERROR, "a payload length has its highest bit set")
         return opcode, final, length, start + size
 
-    def _complete(self, opcode: Opcode, final: bool, payload: bytes) -> Frame | None:
+    def _complete(self, opcode: Opcode, final: bool, payload: bytes, *, deflated: bool) -> Frame | None:
         if opcode >= Opcode.CLOSE:
             return Frame(opcode, payload)
         if (opcode is Opcode.CONTINUATION) is (self._message is None):
             raise FrameError(PROTOCOL_ERROR, "a continuation without a message, or a message within a message")
         if self._message is None:
             if final:
-                return Frame(opcode, payload)
-            self._opcode, self._message = opcode, bytearray()
+                return Frame(opcode, payload, deflated)
+            self._opcode, self._deflated, self._message = opcode, deflated, bytearray()
         self._message += payload
         if not final:
             return None
-        whole, self._message = Frame(self._opcode, bytes(self._message)), None
+        whole, self._message = Frame(self._opcode, bytes(self._message), self._deflated), None
         return whole

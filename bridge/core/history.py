@@ -118,8 +118,10 @@ class History:
         self.head = update.seq
         self._updates.append(update)
         self._bytes += update.size_bytes
-        self.latest.pop(update.key, None)
+        known = self.latest.pop(update.key, None)
         self.latest[update.key] = update
+        if known is not None and known.seq != update.prev and update.key:
+            self.base.pop(update.key, None)  # there was a newer one, of which nothing has come here
 
     def put_snapshot(self, update: Update) -> None:
         """Take in a current value that was published before what follows: it is a base, not part of the history."""
@@ -199,12 +201,14 @@ class History:
 
     def value_at(self, key: str, seq: int) -> Update | None:
         """Return the value that `key` had at `seq`, None if it had none or it is not known."""
-        update = self.latest.get(key)
-        while update is not None and update.seq > seq:
-            held = self.get(update.prev if update.stream.keyed else update.seq - 1)
-            update = held if held is not None else self.base.get(key)
-            if held is None:
-                break
+        if self.stream is None or not self.stream.keyed:
+            update = next(self.backwards(seq + 1), None)
+        else:
+            update = self.latest.get(key)
+            while update is not None and update.seq > seq:
+                update = self.get(update.prev)
+        if update is None:
+            update = self.base.get(key)
         return update if update is not None and update.seq <= seq else None
 
     def first_since(self, before: Callable[[Update], bool]) -> int:

@@ -56,6 +56,7 @@ class Hub:
         catalogue: Catalogue,
         *,
         clock_ms: Callable[[], int],
+        monotonic_ms: Callable[[], int] | None = None,
         schedule: Callable[[], object],
         remind: Callable[[int], object] = lambda _ms: None,
         epoch: str = "",
@@ -68,6 +69,8 @@ class Hub:
         Args:
             catalogue: the declared streams.
             clock_ms: returns Unix milliseconds.
+            monotonic_ms: returns milliseconds that only ever go on, for all waiting: the time of a machine may be set
+                meanwhile. None: `clock_ms` does.
             schedule: called when `run` should be called soon; not again before it was.
             remind: called when `run` should be called in that many milliseconds, for readers of limited rate.
             epoch: of the positions.
@@ -77,10 +80,11 @@ class Hub:
         """
         self.catalogue = catalogue
         self.clock_ms = clock_ms
+        self.monotonic_ms = monotonic_ms or clock_ms
         self.epoch = epoch
         self.limits = limits or HistoryLimits()
-        self.pages = Pages(clock_ms, page_bytes)
-        self.histories = {stream.name: self._new_history(stream.name, stream) for stream in catalogue}
+        self.pages = Pages(self.monotonic_ms, page_bytes)
+        self.histories = {stream.name: self.new_history(stream.name, stream) for stream in catalogue}
         self.readers: dict[Reader, None] = {}
         self.status = Status(State.DOWN, clock_ms(), "nothing has been heard yet")
         self._upstream_reached = True
@@ -91,7 +95,7 @@ class Hub:
         self._ordinal = 0
         self._sweeps = Sweeps()
         self._catch_up = CatchUp(
-            self.readers, self._sweeps, self.pages, clock_ms=clock_ms, wake=self.wake, remind=remind
+            self.readers, self._sweeps, self.pages, clock_ms=self.monotonic_ms, wake=self.wake, remind=remind
         )
         self._listeners: dict[Callable[[], object], None] = {}
         self._awake: list[Waiter] = []  # who waited for pages that will not come, and looks again
@@ -209,10 +213,11 @@ class Hub:
         """Return the history of a stream; a name that nothing has declared gets an empty one."""
         history = self.histories.get(name)
         if history is None:
-            history = self.histories[name] = self._new_history(name, None)
+            history = self.histories[name] = self.new_history(name)
         return history
 
-    def _new_history(self, name: str, stream: Stream | None) -> History:
+    def new_history(self, name: str, stream: Stream | None = None) -> History:
+        """Return an empty history, which nobody knows of yet."""
         return History(name, stream, self.epoch, self.limits, self.pages)
 
     def listen(self, listener: Callable[[], object]) -> None:

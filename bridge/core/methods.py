@@ -51,6 +51,14 @@ class Start(NamedTuple):
     reason: str | None = None
 
 
+class Plan(NamedTuple):
+    """A subscription that can be had."""
+
+    asked: Subscribe
+    cursor: Cursor  # nobody reads with it: it stands where the subscription is to begin
+    start: Start
+
+
 class Subscribed(NamedTuple):
     """Result of state_stream.subscribe."""
 
@@ -134,19 +142,28 @@ class Methods:
     # ------------------------------------------------------------------ subscribe
 
     def _subscribe(self, params: object) -> Answer:
-        begun = [self._begin(subscribe) for subscribe in self._plan_subscribe(params)]
+        begun = [self._begin(plan) for plan in self._plan_subscribe(params)]
         return Answer(Subscribed([row for row, _ in begun]), [frame for _, frames in begun for frame in frames])
 
-    def _plan_subscribe(self, params: object) -> list[Subscribe]:
-        """Return what is asked for, checked, and so that it can be done at once."""
+    def _plan_subscribe(self, params: object) -> list[Plan]:
+        """Return what is asked for, checked and decided on: what is left to do cannot fail."""
         asked = parse_subscribe(params, self._limits)
         self._check_room(asked)
         for subscribe in asked:
             self._check(subscribe)
-            history = self._hub.histories.get(subscribe.spec.stream)
-            if history is not None:
-                self._place(Cursor(subscribe.spec, history, history.head), subscribe)
-        return asked
+        return [self._plan(subscribe) for subscribe in asked]
+
+    def _plan(self, asked: Subscribe) -> Plan:
+        """Decide on where a subscription begins.
+
+        Raises:
+            Needed: pages are needed to tell where that is.
+        """
+        history = self._hub.histories.get(asked.spec.stream)
+        if history is None:  # nobody has subscribed to it yet
+            history = self._hub.new_history(asked.spec.stream)
+        cursor = Cursor(asked.spec, history, history.head)
+        return Plan(asked, cursor, self._place(cursor, asked))
 
     def _check_room(self, asked: list[Subscribe]) -> None:
         limits = self._limits
@@ -195,13 +212,15 @@ class Methods:
                 return
         raise undecidable()
 
-    def _begin(self, asked: Subscribe) -> tuple[Started, list[bytes]]:
+    def _begin(self, plan: Plan) -> tuple[Started, list[bytes]]:
         """Begin or change one subscription; return its row of the result and its snapshot."""
+        asked, planned, start = plan
         spec = asked.spec
         cursor = self._hub.subscribe(self._reader, spec)
+        if asked.since is not None or asked.last is not None:
+            cursor.restart(planned.at, replay_to=planned.replay_to)
         declared = cursor.history.stream is not None
         near = None if declared else self._nearest(spec.stream)
-        start = self._place(cursor, asked)
         row = Started(spec.stream, spec.key, declared, near, Position(cursor.epoch, cursor.at), *start)
         begins_now = asked.since is None and not row.replayed
         wants_value = begins_now or row.reason in (Reason.EPOCH, Reason.AHEAD)
@@ -228,9 +247,12 @@ class Methods:
             Needed: that is not known.
             RequestError: that could not be known in time.
         """
-        place = Place(history.name, position.epoch, position.seq - 1, ahead=True)
-        if not history.pages.is_void(place):
-            raise undecidable() if self.late else Needed(place)
+        try:
+            history.pages.check_void(history.name, position)
+        except Needed:
+            if self.late:
+                raise undecidable() from None
+            raise
 
     def _resume(self, cursor: Cursor, since: Since) -> Start:
         """Put a cursor behind the position that a client has."""

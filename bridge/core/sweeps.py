@@ -4,42 +4,55 @@ A sweep is written in slices, so that a large audience never holds the loop. The
 served; a reader joins at the beginning of a sweep, when the cut stands at the head, and is served by every later one.
 """
 
-from collections import deque
-from collections.abc import Iterator
-from typing import NamedTuple
+from itertools import islice
 
-from bridge.core.audience import Audience, Reader
+from bridge.core.audience import Audience, Reader, Write
 from bridge.core.history import History
 from bridge.core.update import Update
 
 
-class Job(NamedTuple):
-    """What a sweep has still to write: a buffer and the readers it is for."""
+class Job:
+    """What a sweep has still to write to an audience.
 
-    audience: Audience
-    buffer: bytes
-    updates: int
-    readers: Iterator[Reader]
+    Attributes:
+        buffer: what is written.
+        updates: how many are in it.
+        waiting: for whom, and how each is written to.
+    """
+
+    __slots__ = ("buffer", "updates", "waiting")
+
+    def __init__(self, buffer: bytes, updates: int, waiting: dict[Reader, Write]) -> None:
+        self.buffer = buffer
+        self.updates = updates
+        self.waiting = waiting
+
+    def take(self, writes: int) -> list[Write]:
+        """Return how to write to at most so many of those who wait: they wait no more."""
+        if len(self.waiting) <= writes:
+            taken = list(self.waiting.values())
+            self.waiting.clear()
+            return taken
+        return [self.waiting.pop(reader) for reader in list(islice(self.waiting, writes))]
 
 
 class Sweeps:
     """The audiences, and what they are given.
 
     Attributes:
-        number: of the last sweep.
         deliveries: how many updates have been written to members.
     """
 
-    __slots__ = ("_audiences", "_dirty", "_interested", "_jobs", "_pending", "_swept", "deliveries", "number")
+    __slots__ = ("_audiences", "_dirty", "_interested", "_jobs", "_pending", "_swept", "deliveries")
 
     def __init__(self) -> None:
-        self.number = self.deliveries = 0
+        self.deliveries = 0
         self._dirty: dict[History, None] = {}  # with updates behind the cut
         self._swept: dict[History, None] = {}  # with a cut that the last sweep moved
         self._audiences: dict[object, Audience] = {}
         self._interested: dict[tuple[str, str | None], dict[Audience, None]] = {}
         self._pending: dict[Audience, None] = {}  # with updates that no sweep has taken
-        self._jobs: deque[Job] = deque()  # of the sweep in progress
+        self._jobs: dict[Audience, Job] = {}  # of the sweep in progress
 
     @property
     def busy(self) -> bool:
@@ -77,7 +90,6 @@ class Sweeps:
         Returns:
             The histories whose cut has moved.
         """
-        self.number += 1
         for history in self._swept:
             history.cut_before = history.cut
         self._swept, self._dirty = self._dirty, {}
@@ -87,46 +99,43 @@ class Sweeps:
         for audience in pending:
             buffer, updates = audience.take()
             if buffer:
-                self._jobs.append(Job(audience, buffer, updates, iter(list(audience.members))))
+                self._jobs[audience] = Job(buffer, updates, audience.members.copy())
         return self._swept
 
     def write(self, writes: int) -> None:
         """Write to at most so many members."""
         while self._jobs and writes > 0:
-            audience, buffer, updates, readers = self._jobs[0]
-            for reader in readers:
-                if reader.audience is audience and reader.served != self.number:
-                    reader.served = self.number
-                    reader.write(buffer)
-                    self.deliveries += updates
-                    writes -= 1
-                    if writes == 0:
-                        return
-            self._jobs.popleft()
+            audience, job = next(iter(self._jobs.items()))
+            taken = job.take(writes)
+            if not job.waiting:
+                del self._jobs[audience]
+            writes -= len(taken)
+            self.deliveries += job.updates * len(taken)
+            buffer = job.buffer
+            for write in taken:  # nothing else in here: this is where a bridge spends its time
+                write(buffer)
 
     # ------------------------------------------------------------------ members
 
     def join(self, reader: Reader) -> None:
         """Make a reader at the cut a member of the audience that wants the same."""
-        identity = (reader.format, reader.specs)
+        identity = reader.identity
         audience = self._audiences.get(identity)
         if audience is None:
             audience = self._audiences[identity] = reader.make_audience()
             for key in audience.tallies:
                 self._interested.setdefault(key, {})[audience] = None
-        audience.join(reader, self.number)
+        audience.join(reader)
 
     def leave(self, reader: Reader) -> None:
         """Take a reader out of its audience, served by the sweep in progress, its books closed."""
         audience = reader.audience
         if audience is None:
             return
-        if reader.served != self.number:
-            reader.served = self.number
-            for job in self._jobs:
-                if job.audience is audience:
-                    reader.write(job.buffer)
-                    self.deliveries += job.updates
+        job = self._jobs.get(audience)
+        if job is not None and job.waiting.pop(reader, None) is not None:
+            self.deliveries += job.updates
+            reader.write(job.buffer)
         if reader.audience is audience:  # the write may have blocked it, which took it out
             audience.leave(reader)
             self._drop_if_empty(audience)
@@ -137,6 +146,8 @@ class Sweeps:
         if audience is not None:
             del audience.members[reader]
             reader.audience = None
+            if (job := self._jobs.get(audience)) is not None:
+                job.waiting.pop(reader, None)
             self._drop_if_empty(audience)
 
     def _drop_if_empty(self, audience: Audience) -> None:

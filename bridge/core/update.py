@@ -1,7 +1,8 @@
 """An update: immutable, carrying the bytes it arrived as, encoded at most once for each form.
 
 A form is what a group of subscribers wants an update to look like: a format and, in JSON, the integer mode and
-the field set. Encoded, it is complete: a whole WebSocket frame, or a whole field of a gRPC response.
+the field set, plain or deflated. Encoded, it is complete: a whole WebSocket frame, or a whole field of a gRPC
+response.
 """
 
 from enum import IntEnum
@@ -11,7 +12,8 @@ from weakref import ref
 
 import msgspec
 
-from bridge.core.frames import Opcode, frame, text_frame
+from bridge.core.deflate import Deflate
+from bridge.core.frames import Opcode, message_frame
 from bridge.core.position import Position
 from bridge.core.streams import Stream
 from bridge.core.where import Where
@@ -59,12 +61,13 @@ class Form(NamedTuple):
     format: Format = Format.JSON
     fields: tuple[str, ...] | None = None  # of data, JSON only; None: all
     snapshot: bool = False  # marked as a snapshot
+    deflate: Deflate | None = None  # WebSocket only; None: plain
 
 
 @lru_cache(1024)
-def form_of(format_: Format, fields: tuple[str, ...] | None) -> Form:
+def form_of(format_: Format, fields: tuple[str, ...] | None, deflate: Deflate | None = None) -> Form:
     """Return a form, the same object each time: every update that was encoded as it keeps one."""
-    return Form(format_, fields)
+    return Form(format_, fields, deflate=deflate)
 
 
 class Missed(NamedTuple):
@@ -132,20 +135,20 @@ class Update:
         return outcome
 
     def standing_in(self, form: Form, missed: Missed) -> bytes:
-        """Return the frame that repeats it as a snapshot and says what it stands in for."""
-        return self._encode(form._replace(snapshot=True), missed)
+        """Return the frame that repeats it as a snapshot and says what it stands in for: for one client, so plain."""
+        return self._encode(form._replace(snapshot=True, deflate=None), missed)
 
     def _encode(self, form: Form, missed: Missed | None = None) -> bytes:
         match form.format:
             case Format.RESPONSE:
                 return UPDATES_TAG + varint(len(self.raw)) + self.raw
             case Format.PROTO:
-                return frame(Opcode.BINARY, self._server_frame(form, missed))
+                return message_frame(Opcode.BINARY, self._server_frame(form, missed), form.deflate)
             case Format.EVENT | Format.EVENT_INT64_STRING:
                 one_line = self.json(form, missed).translate(None, b"\r\n")  # they can only stand between tokens
                 return b"data: %b\n\n" % one_line
             case _:
-                return text_frame(self.json(form, missed))
+                return message_frame(Opcode.TEXT, self.json(form, missed), form.deflate)
 
     def _server_frame(self, form: Form, missed: Missed | None) -> bytes:
         """Return a ServerFrame: written by hand around the bytes that arrived, which stay as they are."""

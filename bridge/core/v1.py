@@ -40,7 +40,7 @@ class V1Session(Session, Notices):
         super().__init__(hub, reader, limits)
         reader.events = self
         self._greeting = greeting
-        self._progress_ms = hub.clock_ms() + PROGRESS_MS
+        self._progress_ms = hub.monotonic_ms() + PROGRESS_MS
         self._told: dict[str, tuple[str, int, int]] = {}  # by stream: epoch and head as told, deliveries until then
 
     def open(self, streams: list[str]) -> list[Effect]:

@@ -1,9 +1,12 @@
 """Admission: when a handshake has its turn, and what those are told that cannot be taken in now.
 
-A thousand handshakes are half a second of work. With a rate they are spread over time: each waits for its turn, up to a
-limit; beyond it clients are told when to come back.
+A thousand handshakes are half a second of work. So that those who are connected get their updates meanwhile, only some
+are answered in one turn of the loop. With a rate they are spread over time: each waits for its turn, up to a limit;
+beyond it clients are told when to come back.
 """
 
+import asyncio
+from collections import deque
 from math import ceil
 from typing import Final
 
@@ -15,6 +18,48 @@ from bridge.edges.handshake import Refusal
 
 LONGEST_WAIT_SECONDS: Final = 5.0
 """How long a handshake may wait for its turn: clients give one up after 10 s or more."""
+
+AT_ONCE: Final = 32
+"""How many handshakes are answered in one turn of the loop: some 10 ms."""
+
+
+class Slices:
+    """Lets only so many go on in one turn of the loop, in the order in which they come."""
+
+    def __init__(self, limit: int = AT_ONCE) -> None:
+        """Begin with nobody waiting.
+
+        Args:
+            limit: how many may go on in one turn.
+        """
+        self._limit = self._left = limit
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._scheduled = False
+
+    def take(self) -> asyncio.Future[None] | None:
+        """Take a place; return what to wait for first, None: there is room in this turn. It may be cancelled."""
+        loop = asyncio.get_running_loop()
+        if not self._scheduled:
+            self._scheduled = True
+            loop.call_soon(self._renew, loop)
+        if self._left:
+            self._left -= 1
+            return None
+        place = loop.create_future()
+        self._waiting.append(place)
+        return place
+
+    def _renew(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let the next ones go on; called once a turn while somebody came in the one before."""
+        self._left = self._limit
+        while self._waiting and self._left:
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                self._left -= 1
+        self._scheduled = self._left < self._limit
+        if self._scheduled:
+            loop.call_soon(self._renew, loop)
 
 
 class Turns:

@@ -12,6 +12,7 @@ from multidict import CIMultiDictProxy
 from bridge.core.codes import NOT_ALLOWED, Close
 from bridge.core.names import NAME, NAME_RULE
 from bridge.core.update import Format
+from bridge.edges.extensions import agree
 from bridge.edges.guard import FOREIGN_ORIGIN, SERVER, error_response
 
 GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -68,13 +69,22 @@ def find_fault(request: web.Request) -> Refusal | None:
         known = list(SUBPROTOCOLS)
         sentence = f"none of the subprotocols offered is known: offer {' or '.join(known)}, or none at all"
         return refuse(400, "UNKNOWN_SUBPROTOCOL", sentence, known=known)
+    try:
+        agreed_extension(request)
+    except ValueError as error:
+        return refuse(400, "BAD_REQUEST", f"Sec-WebSocket-Extensions {error}")
     if (wrong := wrong_query(request)) is not None:
         return refuse(400, "BAD_REQUEST", wrong)
     return None
 
 
-def accept_headers(request: web.Request) -> dict[str, str]:
-    """Return the headers of the answer that accepts a handshake."""
+def accept_headers(request: web.Request, extension: str | None) -> dict[str, str]:
+    """Return the headers of the answer that accepts a handshake.
+
+    Args:
+        request: the handshake.
+        extension: that is agreed to, with its parameters; None: no extension.
+    """
     headers: dict[str, str] = {
         hdrs.UPGRADE: "websocket",
         hdrs.CONNECTION: "Upgrade",
@@ -83,6 +93,8 @@ def accept_headers(request: web.Request) -> dict[str, str]:
     }
     if (chosen := subprotocol(request)) is not None:
         headers[hdrs.SEC_WEBSOCKET_PROTOCOL] = chosen
+    if extension is not None:
+        headers[hdrs.SEC_WEBSOCKET_EXTENSIONS] = extension
     return headers
 
 
@@ -108,6 +120,15 @@ def subprotocol(request: web.Request) -> str | None:
     """Return the first known subprotocol that a client offers, None if there is none."""
     offers = ",".join(request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, ())).split(",")
     return next((offer.strip() for offer in offers if offer.strip() in SUBPROTOCOLS), None)
+
+
+def agreed_extension(request: web.Request) -> str | None:
+    """Return how permessage-deflate can be agreed to, None if it is not offered or cannot be.
+
+    Raises:
+        ValueError: Sec-WebSocket-Extensions cannot be read; the text says why.
+    """
+    return agree(",".join(request.headers.getall(hdrs.SEC_WEBSOCKET_EXTENSIONS, ())))
 
 
 def wanted_format(request: web.Request) -> Format:

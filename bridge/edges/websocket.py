@@ -9,18 +9,20 @@ from aiohttp import web
 
 from bridge import __version__
 from bridge.core.codes import OVERLOADED, RESTARTING, Close
+from bridge.core.deflate import Deflate
 from bridge.core.hub import Hub
 from bridge.core.limits import Limits
 from bridge.core.session import Session
 from bridge.core.update import Format
 from bridge.core.v1 import Greeting, V1ProtoSession, V1Session
-from bridge.edges.admission import LONGEST_WAIT_SECONDS, Turns, postpone
+from bridge.edges.admission import LONGEST_WAIT_SECONDS, Slices, Turns, postpone
 from bridge.edges.connection import Connection
 from bridge.edges.drain import Drain
 from bridge.edges.guard import SERVER, error_response
 from bridge.edges.handshake import (
     Refusal,
     accept_headers,
+    agreed_extension,
     find_refusal,
     subprotocol,
     wanted_format,
@@ -30,6 +32,9 @@ from bridge.edges.wire import MakeSession, Patience, Wire
 
 CHECK_SECONDS = 1.0
 """How often connections are checked for life, at least."""
+
+INBOX_BYTES = 1 << 18
+"""How much of a connection is read at once: as much as asyncio reads."""
 
 
 class WebSocketEdge:
@@ -51,6 +56,7 @@ class WebSocketEdge:
         patience: Patience,
         connection_limit: int = 20_000,
         accept_rate: int = 0,
+        deflate: Deflate | None = None,
     ) -> None:
         """Make the edge.
 
@@ -60,12 +66,16 @@ class WebSocketEdge:
             patience: how long a client is waited for.
             connection_limit: connections at one time.
             accept_rate: handshakes accepted a second, others wait for their turn; 0: no limit.
+            deflate: how messages are deflated for clients that offer permessage-deflate; None: it is not agreed to.
         """
         self._hub = hub
         self._limits = limits
         self._patience = patience
+        self._inbox = memoryview(bytearray(INBOX_BYTES))
         self._connection_limit = connection_limit
         self._turns = Turns(accept_rate)
+        self._slices = Slices()
+        self._deflate = deflate
         self._drain: Drain | None = None
         self._drain_begun = asyncio.Event()
         self._status = hub.status
@@ -83,7 +93,8 @@ class WebSocketEdge:
             self.refused += 1
             if refusal.close is None or subprotocol(request) is None or "Origin" not in request.headers:
                 return refusal.response
-        response = web.StreamResponse(status=101, headers=accept_headers(request))
+        extension = None if self._deflate is None else agreed_extension(request)
+        response = web.StreamResponse(status=101, headers=accept_headers(request, extension))
         try:
             await response.prepare(request)
         except ConnectionError:  # the peer did not wait for the answer
@@ -91,7 +102,9 @@ class WebSocketEdge:
         if transport.is_closing():
             return response
         format_ = wanted_format(request)
-        wire = Wire(transport, self._hub, self._limits, self._patience, format_, self._dialect(request, format_))
+        deflate = None if extension is None else self._deflate
+        dialect = self._dialect(request, format_)
+        wire = Wire(transport, self._hub, self._limits, self._patience, self._inbox, format_, dialect, deflate)
         self.wires[wire] = subprotocol(request)
         try:
             self._begin(wire, request, refusal or self._find_drain())  # it may have begun while this one was answered
@@ -105,6 +118,12 @@ class WebSocketEdge:
         """Wait until it is the turn of a handshake, or of what else asks to stay; return why it has none."""
         if len(self.wires) + self.waiting >= self._connection_limit:
             return postpone(OVERLOADED, "no more connections are taken now; retry later", 1.0)
+        if (place := self._slices.take()) is not None:
+            self.waiting += 1
+            try:
+                await place
+            finally:
+                self.waiting -= 1
         wait_seconds = self._turns.take(asyncio.get_running_loop().time())
         if wait_seconds is None:
             retry_after_seconds = 1 + LONGEST_WAIT_SECONDS * random()

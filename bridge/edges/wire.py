@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
-from bridge.core.audience import Reader
+from bridge.core.audience import SILENT, Reader
 from bridge.core.codes import STALLED, Close
+from bridge.core.deflate import Deflate
 from bridge.core.errors import FrameError
 from bridge.core.frames import Decoder, Frame, Opcode, close_frame, close_reason, frame, parse_close
 from bridge.core.hub import Hub, Status
@@ -52,7 +53,7 @@ class Patience:
     write_buffer_bytes: int = 32_768
 
 
-class Wire(asyncio.Protocol):
+class Wire(asyncio.BufferedProtocol):
     """The protocol of a connection after its handshake.
 
     Attributes:
@@ -61,9 +62,9 @@ class Wire(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_awaited", "_closing", "_deadline", "_decoder", "_discarded", "_handler", "_hub", "_left_bytes", "_life",
-        "_loop", "_patience", "_pinged", "_reader", "_received", "_session", "_stalled_since", "_transport", "closed",
-        "opened",
+        "_awaited", "_closing", "_deadline", "_decoder", "_discarded", "_handler", "_hub", "_inbox", "_left_bytes",
+        "_life", "_loop", "_patience", "_pinged", "_reader", "_received", "_session", "_stalled_since", "_transport",
+        "closed", "opened",
     )  # fmt: skip
 
     def __init__(
@@ -72,8 +73,10 @@ class Wire(asyncio.Protocol):
         hub: Hub,
         limits: Limits,
         patience: Patience,
+        inbox: memoryview,
         format_: Format,
         make_session: MakeSession = Session,
+        deflate: Deflate | None = None,
     ) -> None:
         """Take over a connection: from here on aiohttp sees of it only that it is lost.
 
@@ -82,19 +85,22 @@ class Wire(asyncio.Protocol):
             hub: whose streams are served.
             limits: of what the client may ask for.
             patience: how long the client is waited for.
+            inbox: what is read comes there first; all connections of an event loop may have the same.
             format_: of the frames.
             make_session: makes the session of the dialect that was agreed on.
+            deflate: how messages are deflated; None: permessage-deflate was not agreed on.
         """
         self._loop = asyncio.get_running_loop()
         self._transport = transport
         self._handler = transport.get_protocol()
         self._hub = hub
         self._patience = patience
-        self._decoder = Decoder(limits.message_bytes)
+        self._inbox = inbox
+        self._decoder = Decoder(limits.message_bytes, deflates=deflate is not None)
         self._received: deque[Frame] = deque()  # their turn has not come
         self._awaited: Frame | None = None  # the message that waits for pages; none behind it is acted on
         self._deadline: asyncio.TimerHandle | None = None  # of that wait
-        self._reader = Reader(transport.write, format_)
+        self._reader = Reader(transport.write, format_, deflate)
         self._session = make_session(hub, self._reader, limits)
         self._closing = False
         self._discarded = 0
@@ -115,8 +121,13 @@ class Wire(asyncio.Protocol):
 
     # ------------------------------------------------------------------ what the transport calls
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where the next bytes go: a read into memory that is there costs 3 µs, one that makes its own 17."""
+        return self._inbox
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Take bytes in."""
+        data = bytes(self._inbox[:nbytes])
         self._life = self._loop.time()
         self._pinged = False
         if self._closing:
@@ -156,6 +167,7 @@ class Wire(asyncio.Protocol):
         self._closing = True
         self._stop_waiting()
         self._hub.detach(self._reader)
+        self._reader.events = SILENT  # the session: with it gone nothing waits for a collection of cycles
         self._handler.connection_lost(exc)
         if not self.closed.done():
             self.closed.set_result(None)
@@ -167,7 +179,12 @@ class Wire(asyncio.Protocol):
         limit_bytes = 4 * self._patience.write_buffer_bytes
         try:
             while self._can_act() and self._transport.get_write_buffer_size() <= limit_bytes:
-                self._receive(self._received.popleft())
+                received = self._received.popleft()
+                self._receive(self._decoder.inflate(received))
+                if received.deflated and self._received:  # few bytes may be a lot of work: one in a turn of the loop
+                    self._transport.pause_reading()
+                    self._loop.call_soon(self._go_on)
+                    return
         except FrameError as error:
             self.close(error.close, str(error))
         if self._closing:
@@ -175,6 +192,12 @@ class Wire(asyncio.Protocol):
         held_bytes = sum(len(received.payload) for received in self._received) if self._awaited is not None else 0
         if max(self._transport.get_write_buffer_size(), held_bytes) > limit_bytes:
             self._transport.pause_reading()
+
+    def _go_on(self) -> None:
+        """Act on what was left for this turn of the loop."""
+        if not self._closing:
+            self._transport.resume_reading()
+            self._work()
 
     def _can_act(self) -> bool:
         """Whether there is a message to act on, and none before it waits for pages."""
@@ -225,10 +248,10 @@ class Wire(asyncio.Protocol):
             self._hub.pages.forget(self._look_again)
 
     def _apply(self, effects: list[Effect]) -> None:
+        if frames := [effect.frame for effect in effects if isinstance(effect, Send)]:
+            self._transport.write(b"".join(frames))  # a write costs more than all that goes before it
         for effect in effects:
-            if isinstance(effect, Send):
-                self._transport.write(effect.frame)
-            elif isinstance(effect, Shut):
+            if isinstance(effect, Shut):
                 self.close(effect.close, effect.message)
 
     def close(self, close: Close, message: str, **more: int) -> None:
@@ -281,7 +304,7 @@ class Wire(asyncio.Protocol):
         """
         if self._closing:
             return
-        self._apply(self._session.tick(self._hub.clock_ms()))
+        self._apply(self._session.tick(self._hub.monotonic_ms()))
         if self._stalled_since is not None:
             self._check_stall(now)
         elif self._pinged:

@@ -32,6 +32,9 @@ POSITIONS = 1000
 ALL_POSITIONS = 200_000
 """Of how many publications of all publishers together: some 50 MB."""
 
+REFUSALS = 10_000
+"""Of how many publications of a publisher it is remembered that they were refused."""
+
 SLICE = 100
 """Publications acknowledged in one response, before other work gets its turn."""
 
@@ -43,14 +46,39 @@ class Publisher:
 
     Attributes:
         positions: given to its newest publications, by publisher_seq.
-        forgotten: up to this publisher_seq it is no longer known what was published.
+        forgotten: up to this publisher_seq positions are no longer known; all was published but what was refused.
+        refused: publisher_seq of what was refused and has not been published since, the one refused longest ago first.
+        unsure: up to this publisher_seq it is no longer known either what was refused.
     """
 
-    __slots__ = ("forgotten", "positions")
+    __slots__ = ("forgotten", "positions", "refused", "unsure")
 
     def __init__(self) -> None:
         self.positions: OrderedDict[int, Position] = OrderedDict()
-        self.forgotten = 0
+        self.refused: OrderedDict[int, None] = OrderedDict()
+        self.forgotten = self.unsure = 0
+
+    def has_published(self, seq: int) -> bool:
+        """Whether a publication was published.
+
+        Raises:
+            PublishError: that is not known any more.
+        """
+        if seq in self.positions:
+            return True
+        if seq > self.forgotten or seq in self.refused:
+            return False
+        if seq <= self.unsure:
+            raise PublishError(
+                f"publication {seq} is too old to tell whether it was published, so many were refused since; "
+                "send it with a new publisher_seq to have it published for sure"
+            )
+        return True
+
+    def forget_refusal(self) -> None:
+        """Let go of the publication that was refused longest ago."""
+        seq, _ = self.refused.popitem(last=False)
+        self.unsure = max(self.unsure, seq)
 
     def forget_one(self) -> None:
         """Let go of the position of the oldest publication."""
@@ -62,25 +90,32 @@ class Publishers:
     """What is remembered of publishers, so that nothing is published twice. Bounded in every direction."""
 
     def __init__(
-        self, *, publishers: int = PUBLISHERS, positions: int = POSITIONS, all_positions: int = ALL_POSITIONS
+        self,
+        *,
+        publishers: int = PUBLISHERS,
+        positions: int = POSITIONS,
+        all_positions: int = ALL_POSITIONS,
+        refusals: int = REFUSALS,
     ) -> None:
         """Remember nothing yet.
 
         Args:
             publishers: how many are told apart.
             positions: how many positions are remembered of each.
-            all_positions: how many positions are remembered together.
+            all_positions: how many positions, and how many refusals, are remembered together.
+            refusals: how many refusals are remembered of each.
         """
         self._publishers = publishers
         self._positions = positions
         self._all_positions = all_positions
         self._known: OrderedDict[str, Publisher] = OrderedDict()  # the one heard of longest ago first
-        self._count = 0
+        self._refusals = refusals
+        self._count = self._refused = 0
 
     def forget(self) -> None:
         """Forget everything: what was published is gone with its epoch."""
         self._known.clear()
-        self._count = 0
+        self._count = self._refused = 0
 
     def restore(self, name: str, forgotten: int, positions: Iterable[tuple[int, Position]]) -> None:
         """Take in what a journal knows of a publisher.
@@ -103,11 +138,15 @@ class Publishers:
             if len(self._known) > self._publishers:
                 _, forgotten = self._known.popitem(last=False)
                 self._count -= len(forgotten.positions)
+                self._refused -= len(forgotten.refused)
         self._known.move_to_end(name)
         return publisher
 
     def remember(self, publisher: Publisher, seq: int, position: Position) -> None:
         """Remember the position that a publication was given; `publisher` is the one heard of last."""
+        if seq in publisher.refused:
+            del publisher.refused[seq]
+            self._refused -= 1
         publisher.positions[seq] = position
         self._count += 1
         if len(publisher.positions) > self._positions:
@@ -116,6 +155,19 @@ class Publishers:
         elif self._count > self._all_positions:
             next(known for known in self._known.values() if known.positions).forget_one()
             self._count -= 1
+
+    def refuse(self, publisher: Publisher, seq: int) -> None:
+        """Remember that a publication was refused; `publisher` is the one heard of last."""
+        if seq in publisher.refused:
+            return
+        publisher.refused[seq] = None
+        self._refused += 1
+        if len(publisher.refused) > self._refusals:
+            publisher.forget_refusal()
+            self._refused -= 1
+        elif self._refused > self._all_positions:
+            next(known for known in self._known.values() if known.refused).forget_refusal()
+            self._refused -= 1
 
 
 class IngestService:
@@ -219,10 +271,14 @@ class IngestService:
             self._epoch = self._origin.epoch
             self._publishers.forget()
         publisher = self._publishers.get(name)
-        if seq in publisher.positions or seq <= publisher.forgotten:
+        if publisher.has_published(seq):
             self.repeated += 1
             return publisher.positions.get(seq)
-        position = self._publish(publication.update, name, seq)
+        try:
+            position = self._publish(publication.update, name, seq)
+        except (PublishError, JournalError):
+            self._publishers.refuse(publisher, seq)
+            raise
         self._publishers.remember(publisher, seq, position)
         return position
 

@@ -12,6 +12,7 @@ from bridge.core.hub import Hub
 from bridge.core.position import Position
 from bridge.core.streams import Delivery, Stream
 from bridge.core.update import Update
+from bridge.core.update import field as update_field
 from bridge.sources.faults import Doubt, Doubted, Fault
 from generated.theblock.state.v1 import service_pb2, stream_pb2, update_pb2, view_pb2
 
@@ -85,6 +86,7 @@ class Intake:
         self._beginnings: dict[str, Beginning] = {}  # until all their values are there
         self._newest: dict[str, int] = {}  # seq of the newest update when the stream started
         self._oldest: dict[str, int] = {}  # seq of the oldest that could be had then
+        self._latest: dict[bytes, str] = {}  # `latest` streams without keys by what their updates open with
         self._behind = True
         self.counts = counts
         self.source: stream_pb2.SourceStatus | None = None
@@ -215,6 +217,8 @@ class Intake:
         if stream is None and info.message == CUSTOM:
             stream = self._hub.find_stream(info.stream, info.type, keyed=info.keyed)
         if stream is not None and stream.message == info.message and stream.keyed == info.keyed:
+            if stream.delivery is Delivery.LATEST and not stream.keyed:
+                self._latest[update_field(1, stream.name.encode())] = stream.name
             return True
         log.warning("stream %r carries %s, which this version does not know: left out", info.stream, info.message)
         self._skipped.add(info.stream)
@@ -259,28 +263,28 @@ class Intake:
     # ------------------------------------------------------------------ updates
 
     def _take_updates(self, updates: Iterable[bytes]) -> Iterator[None]:
-        for count, (view, raw) in enumerate(self._conflate(updates), 1):
-            self._take_update(view, raw)
+        for count, raw in enumerate(self._conflate(list(updates)), 1):
+            self._take_update(view_pb2.UpdateView.FromString(raw), raw)
             if count % SLICE == 0:
                 yield
 
-    def _conflate(self, updates: Iterable[bytes]) -> list[tuple[view_pb2.UpdateView, bytes]]:
-        """Read the envelopes, and leave out what a newer update of a `latest` stream supersedes.
+    def _conflate(self, updates: list[bytes]) -> list[bytes]:
+        """Leave out, unread, what a newer update of a `latest` stream supersedes: nobody would see it.
 
         What the service replays is history that was asked for: it is not left out.
         """
-        kept: list[tuple[view_pb2.UpdateView, bytes]] = []
-        seen: set[tuple[str, str]] = set()
-        for raw in reversed(list(updates)):
-            view = view_pb2.UpdateView.FromString(raw)
-            history = self._hub.histories.get(view.stream)
-            if history is not None and history.stream is not None and history.stream.delivery is Delivery.LATEST:
-                value = (view.stream, view.key)
-                if value in seen and view.seq > self._newest.get(view.stream, 0):
-                    self.counts.conflated += 1
+        kept: list[bytes] = []
+        seen: set[bytes] = set()
+        for raw in reversed(updates):
+            opening = raw[: raw[1] + 2] if len(raw) > 1 else raw
+            name = self._latest.get(opening)
+            if name is not None:
+                if opening in seen:
                     continue
-                seen.add(value)
-            kept.append((view, raw))
+                if self._hub.histories[name].head >= self._newest.get(name, 0):
+                    seen.add(opening)
+            kept.append(raw)
+        self.counts.conflated += len(updates) - len(kept)
         kept.reverse()
         return kept
 

@@ -51,7 +51,7 @@ class Keeper:
         self._clock_ms = clock_ms
         self._ordinal = 0
         self._declared = {declared.name for declared in journal.declared()}
-        self._extended: set[str] = set()  # streams of which the hub knows that there is more on disk
+        self._extended: dict[str, int] = {}  # how far back the hub knows that streams go on disk
         self._hub: Hub | None = None
         self._kept = self._admitted = 0  # updates of all epochs; what an epoch's end left behind counts as admitted
         self._news = asyncio.Event()
@@ -88,7 +88,7 @@ class Keeper:
             hub.admit(update_of(record, stream, self.epoch))
             self._ordinal = max(self._ordinal, record.ordinal)
         hub.lag_ms = 0
-        self._extend()
+        self._extend_all()
 
     def _fill_values(self, hub: Hub, stream: Stream, records: list[Record], limits: HistoryLimits) -> None:
         """Begin a stream behind what is not in memory, with the values as they were there."""
@@ -96,6 +96,9 @@ class Keeper:
         raws = list(self.journal.values(stream.name))
         if first <= self.journal.oldest(stream.name):  # what stands in for the rest is needed too
             raws += self.journal.read(stream.name, 0, first, 1, limits.bytes).base
+        elif not stream.keyed:
+            before = self.journal.read(stream.name, first - 2, first, 1, limits.bytes).records
+            raws += [record.raw for record in before]
         values = {update.seq: update for raw in raws if (update := read_update(raw, stream)).seq < first}
         hub.begin(stream.name, self.epoch, first - 1, [values[seq] for seq in sorted(values)][-limits.keys :])
 
@@ -122,9 +125,8 @@ class Keeper:
         )
         self.journal.append(stream.name, record)
         self._ordinal += 1
-        if stream.name not in self._extended and self._hub is not None:
-            self._extended.add(stream.name)
-            self._hub.extend(stream.name, self.journal.oldest(stream.name))
+        if self._extended.get(stream.name) != self.journal.oldest(stream.name):
+            self._extend(stream.name)
         if not self.immediate:
             self._kept += 1
             self._news.set()
@@ -169,14 +171,17 @@ class Keeper:
         while True:
             await asyncio.sleep(TRIM_SECONDS)
             self.journal.trim(self._clock_ms())
-            self._extend()
+            self._extend_all()
 
-    def _extend(self) -> None:
-        """Tell the hub how far back the journal goes."""
+    def _extend_all(self) -> None:
+        for declared in self.journal.declared():
+            self._extend(declared.name)
+
+    def _extend(self, name: str) -> None:
+        """Tell the hub how far back a stream goes on disk."""
         if self._hub is not None:
-            for declared in self.journal.declared():
-                self._extended.add(declared.name)
-                self._hub.extend(declared.name, self.journal.oldest(declared.name))
+            oldest = self._extended[name] = self.journal.oldest(name)
+            self._hub.extend(name, oldest)
 
     async def _sync_forever(self, origin: Origin) -> None:
         """Group commit: while one sync is on its way, what is written waits for the next, all of it together."""

@@ -405,14 +405,13 @@ class Judge:
         for subscription in wanting:
             if subscription.at < 0:
                 subscription.begin(subscription.epoch, seq - 1, told=False)
-            if subscription.opening:
-                subscription.opening = []
             if subscription.standing_in:
                 sentence = f"{subscription.standing_in} stood in for a range that nothing names"
                 self.wrong("lost", f"{place(message)}: {sentence}")
                 subscription.standing_in = []
             if seq > subscription.at + 1:
                 self.pass_over(subscription, seq - 1)
+            subscription.opening = []
             if update.key:
                 self.check_chain(message, update, subscription)
             subscription.at = seq
@@ -430,6 +429,8 @@ class Judge:
 
     def pass_over(self, subscription: Subscription, seq: int) -> None:
         """Move a subscription on to `seq`: on streams delivered `every` none that is wanted may lie between."""
+        if subscription.opening and subscription.where is not None and not subscription.told:
+            subscription.at = subscription.opened_at(self.log.run(subscription.stream, subscription.epoch), seq)
         if seq > subscription.at:
             if subscription.at >= 0 and subscription.stream not in self.log.latest:
                 subscription.lost |= self.between(subscription, subscription.at, seq)

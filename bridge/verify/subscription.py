@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from bridge.verify.jsonvalues import selects
-from bridge.verify.log import Published
+from bridge.verify.log import Published, Run
 
 Name = tuple[str, str | None]
 """Stream and key; None: every key."""
@@ -83,6 +83,26 @@ class Subscription:
         self.start = self.at = self.options_at = seq or 0
         self.delivered, self.missed, self.opening, self.standing_in, self.newest = 0, [], [], [], {}
         self.filtered = not self.whole
+
+    def opened_at(self, run: Run, end: int) -> int:
+        """Return the last place up to `end` at which the snapshots that opened it are all that it wants.
+
+        Snapshots are the current values of what a filter selects: an update that it selects and that was superseded
+        by one that it does not select, both before it began, is not among them.
+        """
+        opening = {run.updates[seq].key for seq in self.opening if seq in run.updates}
+        place, current = self.at, set[str]()
+        for seq in range(self.at + 1, end + 1):
+            update = run.updates.get(seq)
+            if update is None or update.key in opening:
+                break
+            if self.wants(update):
+                current.add(update.key)
+            else:
+                current.discard(update.key)
+            if not current:
+                place = seq
+        return place
 
     def change(self, where: Mapping[str, Any] | None, fields: frozenset[str] | None) -> None:
         """Change the options."""

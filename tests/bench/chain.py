@@ -2,6 +2,7 @@
 
 The stand-in mines a block; the time until the client has its update is the rest of the poll interval, the node's
 answer, and what `latency` measures. Blocks come at random moments of the interval, so half of it is the expectation.
+ROUNDS is how many blocks there are.
 """
 
 import asyncio
@@ -12,20 +13,21 @@ import time
 import aiohttp
 
 from tests.bench.processes import bridge
+from tests.bench.report import Report
 from tests.standin.chain import Chain
 from tests.standin.node import StandinNode
 
-BLOCKS = 100
 POLL_INTERVAL_MS = 300
 SECONDS = 10
 
 
 def main() -> None:
     """Measure and print."""
-    asyncio.run(measure())
+    with Report("chain", rounds=100) as report:
+        asyncio.run(measure(report))
 
 
-async def measure() -> None:
+async def measure(report: Report) -> None:
     """Mine blocks at random moments and wait for each."""
     async with StandinNode(Chain(), port=0) as node:
         node.chain.mine(3)
@@ -34,23 +36,22 @@ async def measure() -> None:
         process = bridge(*arguments, "--poll-interval-ms", str(POLL_INTERVAL_MS))
         running = await loop.run_in_executor(None, process.__enter__)
         try:
-            waits_ms = await blocks(node, f"{running.addresses['websocket']}?subscribe=block_updates")
+            waits_ms = await blocks(node, report.rounds, f"{running.addresses['websocket']}?subscribe=block_updates")
         finally:
             await loop.run_in_executor(None, process.__exit__, None, None, None)
     waits_ms.sort()
-    p50, p99, longest = waits_ms[len(waits_ms) // 2], waits_ms[int(len(waits_ms) * 0.99)], waits_ms[-1]
-    print(
-        f"{BLOCKS} blocks, polled every {POLL_INTERVAL_MS} ms: p50 {p50:.0f} ms, p99 {p99:.0f} ms, "
-        f"max {longest:.0f} ms; beyond the interval at most {longest - POLL_INTERVAL_MS:.0f} ms"
-    )
+    report.row(
+        blocks=report.rounds, poll_interval_ms=POLL_INTERVAL_MS, p50_ms=waits_ms[len(waits_ms) // 2],
+        p99_ms=waits_ms[int(len(waits_ms) * 0.99)], max_ms=waits_ms[-1],
+    )  # fmt: skip
 
 
-async def blocks(node: StandinNode, url: str) -> list[float]:
+async def blocks(node: StandinNode, number: int, url: str) -> list[float]:
     """Return how long each block took to the client, milliseconds."""
     waits_ms = []
     async with aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
         await until_height(socket, len(node.chain.blocks) - 1)
-        for _ in range(BLOCKS):
+        for _ in range(number):
             await asyncio.sleep(random.uniform(0.5, 1.0))
             node.chain.mine(1)
             mined = time.monotonic()

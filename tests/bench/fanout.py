@@ -1,7 +1,10 @@
-"""Processor time per delivery, against the least there is (a C loop of bare `send`) and against peers, in pairs.
+"""Processor time per delivery, beside the least there is (a C loop of bare `send`) and beside peers, in pairs.
 
 Every round measures each server once, in an order of its own; a ratio is taken within a round, so that what else the
-machine does hits both. With peers: `python -m tests.bench.servers` first, which installs what they need.
+machine does hits both. There are two floors: one `send` for every update, and one for all updates that are pending.
+`updates_per_read` says whether updates came joined. CLIENTS=100,1000 in the environment says how many clients there
+are, PEERS=1000 with how many of these peers are measured too ("all", "none"). `python -m tests.bench.servers` installs
+what the peers need.
 """
 
 import os
@@ -11,74 +14,89 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from tests.bench.processes import result, wsload
-from tests.bench.servers import Server, floor, ours, peers
+from tests.bench.load import Load, loaded
+from tests.bench.processes import raise_file_limit
+from tests.bench.report import Report, Spread
+from tests.bench.servers import Start, floor, ours, peers
 
 
-class Case(NamedTuple):
-    """What is measured.
+class Mode(NamedTuple):
+    """How updates are published.
 
     Attributes:
-        clients: how many.
-        window: updates in flight.
-        floor: how the floor writes: one `send` an update, or one for all that is pending (batch).
         title: in words.
-        burst: whether that many are published at once, and the next when all have them.
+        window: updates in flight, where the next one waits for the one before.
+        burst: whether that many are published in one turn.
+        rate: or so many a second.
     """
 
-    clients: int
-    window: int
-    floor: str
     title: str
+    window: int = 1
     burst: bool = False
+    rate: int = 0
 
 
-ROUNDS: Final = int(os.environ.get("ROUNDS", "7"))
-SECONDS: Final = os.environ.get("SECONDS", "3")
-CASES: Final = (
-    Case(1000, 1, "send", "one in flight"),
-    Case(1000, 4, "send", "four in flight"),
-    Case(1000, 4, "batch", "four pending, joined", burst=True),
+CLIENTS: Final = tuple(int(number) for number in os.environ.get("CLIENTS", "100,1000,5000,10000").split(","))
+PEERS: Final = os.environ.get("PEERS", "1000")
+MODES: Final = (
+    Mode("one in flight"),
+    Mode("four in flight", 4),
+    Mode("four pending, joined", 4, burst=True),
+    Mode("10 updates/s", rate=10),
+    Mode("100 updates/s", rate=100),
 )
+MOST_DELIVERIES: Final = 100_000
+"""Deliveries a second that one core can be asked for."""
+
+JOINED: Final = "joined floor"
+FLOORS: Final = {"floor": partial(floor, "send"), JOINED: partial(floor, "batch")}
+OTHER_FILES: Final = 256
 
 
 def main() -> None:
     """Measure and print."""
-    starts: dict[str, Any] = {"bridge": ours, **peers()}
-    for case in CASES:
-        print(f"{case.clients} clients, {case.title}; {ROUNDS} rounds", flush=True)
-        costs = measure({"floor": partial(floor, case.floor), **starts}, case)
-        for name, values in costs.items():
-            ratios = [value / base for value, base in zip(values, costs["floor"], strict=True)]
-            ours_to = [mine / value for mine, value in zip(costs["bridge"], values, strict=True)]
-            print(f"  {name:12} {statistics.median(values):6.2f} us a delivery, {show(ratios)} of the floor; "
-                  f"the bridge is {show(ours_to)} of it", flush=True)  # fmt: skip
+    most = raise_file_limit() - OTHER_FILES
+    with Report("fanout", rounds=7, seconds=0.5) as report:
+        for clients in CLIENTS:
+            if clients > most:
+                print(f"  {clients:,} clients are left out: this machine allows {most + OTHER_FILES:,} open files")
+                continue
+            beside = peers() if PEERS in ("all", str(clients)) else {}
+            compare(report, clients, {"bridge": ours, **FLOORS, **beside})
 
 
-def measure(starts: dict[str, Any], case: Case) -> dict[str, list[float]]:
-    """Return processor time per delivery, microseconds, by server, one value a round."""
-    costs: dict[str, list[float]] = {name: [] for name in starts}
+def compare(report: Report, clients: int, starts: dict[str, Start]) -> None:
+    """Measure servers in every mode, all with their clients connected."""
     with ExitStack() as stack:
         servers = {name: stack.enter_context(start()) for name, start in starts.items()}
-        for _ in range(ROUNDS):
-            for name in random.sample(list(servers), len(servers)):
-                costs[name].append(cost(servers[name], case))
-    return costs
+        loads = {name: stack.enter_context(loaded(server, clients)) for name, server in servers.items()}
+        for mode in MODES:
+            if clients * mode.rate <= MOST_DELIVERIES:
+                longer = max(2 if mode.rate else 1, clients / 2500)  # several updates in each measurement
+                runs = rounds(loads, mode, report.rounds, report.seconds * longer)
+                tell(report, clients, mode, runs)
 
 
-def cost(server: Server, case: Case) -> float:
-    """Return what a delivery costs a server now, microseconds of its processor time."""
-    load = wsload(
-        *server.arguments, "-n", str(case.clients), "-x", str(case.window), *(["-g"] if case.burst else []),
-        "-w", "1", "-d", SECONDS, "-W", str(server.pid),
-    )  # fmt: skip
-    return float(result(load)["server_cpu_s_per_M"])
+def rounds(loads: dict[str, Load], mode: Mode, number: int, seconds: float) -> dict[str, list[dict[str, Any]]]:
+    """Return what was measured, by server, one report a round."""
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in loads}
+    for _ in range(number):
+        for name in random.sample(list(loads), len(loads)):
+            runs[name].append(loads[name].run(seconds, window=mode.window, burst=mode.burst, rate=mode.rate))
+    return runs
 
 
-def show(ratios: list[float]) -> str:
-    """Return a median and its spread."""
-    low, high = min(ratios), max(ratios)
-    return f"{statistics.median(ratios):.2f} ({low:.2f} to {high:.2f})"
+def tell(report: Report, clients: int, mode: Mode, runs: dict[str, list[dict[str, Any]]]) -> None:
+    """Print a row for each server."""
+    costs = {name: [run["server_cpu_s_per_M"] for run in made] for name, made in runs.items()}
+    base = JOINED if mode.burst else "floor"
+    for name, values in costs.items():
+        report.row(
+            clients=clients, mode=mode.title, server=name, cost_us=Spread.of(values),
+            of_floor=Spread.of_ratios(values, costs[base]), bridge_of_it=Spread.of_ratios(costs["bridge"], values),
+            updates_per_read=statistics.mean(run["updates"] / max(run["recvs"], 1) for run in runs[name]),
+            deliveries_per_s=round(statistics.mean(run["deliveries_per_s"] for run in runs[name])),
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,9 +115,25 @@ def verdict(good: bool, sentence: str) -> None:
     print(f"  {'ok' if good else 'MISSED'}: {sentence}", flush=True)
 
 
-def wsload(*arguments: str) -> subprocess.Popen[str]:
+def metric(url: str, name: str) -> float:
+    """Return a metric of a process."""
+    with urllib.request.urlopen(f"{url}/metrics") as response:
+        for line in response.read().decode().splitlines():
+            if line.startswith(f"{name} "):
+                return float(line.split()[1])
+    return float("nan")
+
+
+def raise_file_limit() -> int:
+    """Let this process and those that it starts have as many files open as the machine allows; return how many."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most
+
+
+def wsload(*arguments: str, stdin: int | None = None) -> subprocess.Popen[str]:
     """Start the load generator; it prints one JSON object at its end."""
-    return subprocess.Popen([build("wsload", "-lz"), *arguments], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([build("wsload", "-lz"), *arguments], stdin=stdin, stdout=subprocess.PIPE, text=True)
 
 
 def result(process: subprocess.Popen[str]) -> dict[str, Any]:

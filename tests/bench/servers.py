@@ -5,12 +5,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.bench.processes import bridge, build
+from tests.bench.processes import START_SECONDS, bridge, build
 
 PEERS: Final = Path(__file__).parent / "peers"
 CACHE: Final = Path.home() / ".cache" / "theblock-bridge-bench"
@@ -32,7 +34,8 @@ class Server(NamedTuple):
     arguments: tuple[str, ...]
 
 
-Start = Callable[[], "contextmanager[Server]"]
+Start = Callable[[], AbstractContextManager[Server]]
+"""Starts a server, and ends it."""
 
 
 def free_port() -> str:
@@ -43,9 +46,12 @@ def free_port() -> str:
 
 
 @contextmanager
-def running(command: list[str], cwd: Path | None = None, *, says_ready: bool = True) -> Iterator[subprocess.Popen[str]]:
+def running(
+    command: list[str], cwd: Path | None = None, *, says_ready: bool = True, quiet: bool = False
+) -> Iterator[subprocess.Popen[str]]:
     """Run a process until the block ends."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=cwd)
+    stderr = subprocess.DEVNULL if quiet else None
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=cwd)
     try:
         if says_ready:
             assert process.stdout is not None
@@ -61,7 +67,9 @@ def running(command: list[str], cwd: Path | None = None, *, says_ready: bool = T
 def peer(*command: str, cwd: Path | None = None) -> Iterator[Server]:
     """Run a peer that takes two ports."""
     port, lines = free_port(), free_port()
-    with running([*command, port, lines], cwd) as process:
+    with running([*command, port, lines], cwd, quiet=True) as process:
+        wait_for(port)
+        wait_for(lines)
         yield Server(process.pid, ("-p", port, "-t", lines))
 
 
@@ -106,30 +114,31 @@ def ours(*flags: str, streams: tuple[str, ...] = ("bench",), path: str = "/ws?su
 
 def wait_for(port: str) -> None:
     """Wait until somebody listens on a port."""
-    for _ in range(500):
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
         try:
             socket.create_connection(("127.0.0.1", int(port)), 0.1).close()
         except OSError:
+            time.sleep(0.01)
             continue
         return
     raise SystemExit(f"nobody listens on {port}")
 
 
-def peers() -> dict[str, Callable[[], object]]:
+def peers() -> dict[str, Start]:
     """Return the peers that are on this machine."""
     python, node = CACHE / "venv" / "bin" / "python", shutil.which("node")
     bun = CACHE / "node_modules" / ".bin" / "bun"
-    found: dict[str, Callable[[], object]] = {}
+    found: dict[str, Start] = {}
     for name in ("aiohttp", "websockets", "fastapi", "picows"):
         if python.exists():
-            script = str(PEERS / f"{name}_server.py")
-            found[name] = lambda script=script: peer(str(python), script)
+            found[name] = partial(peer, str(python), str(PEERS / f"{name}_server.py"))
     if node and (CACHE / "node_modules" / "ws").exists():
         script = CACHE / "ws.mjs"  # modules are looked for beside the script
         script.write_text((PEERS / "ws.mjs").read_text())
-        found["node ws"] = lambda: peer(node, str(script))
+        found["node ws"] = partial(peer, node, str(script))
     if bun.exists():
-        found["bun"] = lambda: peer(str(bun), str(PEERS / "bun.js"))
+        found["bun"] = partial(peer, str(bun), str(PEERS / "bun.js"))
     if NCHAN.exists():
         found["nchan"] = nchan
     return found

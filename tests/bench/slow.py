@@ -5,8 +5,7 @@ import os
 import statistics
 import time
 
-from tests.bench.idle import metric
-from tests.bench.processes import Bridge, bridge, cpu_seconds, memory_mb, result, verdict, wsload
+from tests.bench.processes import Bridge, bridge, cpu_seconds, memory_mb, metric, result, verdict, wsload
 from tests.bench.publisher import finished, publishing
 from tests.bench.reader import Reader
 from tests.bench.servers import Server, ours

@@ -9,13 +9,16 @@ from contextlib import contextmanager
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-WAIT_MS = 20_000
+WAIT_MS = 60_000
+"""How long what is waited for may take: nothing takes a tenth of it, but a machine may be busy with something else."""
+
 PAUSE_MS = 50
 
 UNREACHABLE = re.compile(
-    r"WebSocket connection to .* failed|net::ERR_(CONNECTION_REFUSED|FAILED|INCOMPLETE_CHUNKED|EMPTY_RESPONSE)"
+    r"WebSocket connection to .* failed|status of 50[23]"
+    r"|net::ERR_(CONNECTION|EMPTY_RESPONSE|FAILED|INCOMPLETE_CHUNKED|CONTENT_LENGTH|SOCKET_NOT_CONNECTED|TIMED_OUT)"
 )
-"""What a browser itself writes to the console while nobody answers."""
+"""What a browser itself writes to the console while nobody answers, or who does is only beginning."""
 
 COLLECT = """
 window.complaints = []
@@ -47,7 +50,8 @@ def chromium() -> Iterator[Any]:
 
     # Chromium's own sandbox needs what containers and root do not have; only pages of ours are opened.
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program(), args=["--no-sandbox", "--disable-lcd-text"])
+        given = ["--no-sandbox", "--disable-lcd-text"]
+        browser = playwright.chromium.launch(executable_path=program(), args=given, timeout=WAIT_MS)
         yield browser
         browser.close()
 

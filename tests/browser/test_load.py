@@ -4,41 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.browser.chromium import has_no_hole
+from tests.browser.smoothness import COUNT_DRAWS, measure, part
 from tests.system.processes import ANY, Running, bridge
 
 UPDATES = 10_000
 GROWTH_BYTES = 1_000_000
 """How much the heap may differ: it was 0.5 MB, and 1.2 MB when only the blocks among the updates were kept."""
-
-COUNT_DRAWS = """
-window.most = 0
-let drawn = new Map()
-const clear = CanvasRenderingContext2D.prototype.clearRect
-CanvasRenderingContext2D.prototype.clearRect = function (...area) {
-  const times = (drawn.get(this.canvas) ?? 0) + 1
-  drawn.set(this.canvas, times)
-  most = Math.max(most, times)
-  return clear.apply(this, area)
-}
-const frame = () => {
-  drawn = new Map()
-  requestAnimationFrame(frame)
-}
-requestAnimationFrame(frame)
-"""
-
-MEASURE = """(seconds) => new Promise((resolve) => {
-  const frames = []
-  let before = performance.now()
-  const until = before + 1000 * seconds
-  const frame = (now) => {
-    frames.push(now - before)
-    before = now
-    if (now < until) requestAnimationFrame(frame)
-    else resolve(frames.slice(1).sort((one, other) => one - other))
-  }
-  requestAnimationFrame(frame)
-})"""
 
 
 @pytest.fixture
@@ -50,34 +22,51 @@ def fast(request) -> Iterator[Running]:
 
 
 @pytest.mark.parametrize("fast", ["60"], indirect=True)
-def test_sixty_blocks_a_second_are_drawn_once_a_frame(browser, fast, visit, record_property):
+def test_at_sixty_times_the_pace_it_draws_once_a_frame_and_answers_keys(fast, visit, record_property):
+    """Ten minutes of a chain in ten seconds; python -m tests.browser.hour takes the whole hour."""
     visited = visit()
     visited.page.add_init_script(COUNT_DRAWS)
     visited.page.goto(fast.http)
     visited.collect()
     visited.until("seen.length > 60")
-    session = visited.cdp()
-    session.send("Performance.enable")
-
-    def busy() -> float:
-        metrics = {row["name"]: row["value"] for row in session.send("Performance.getMetrics")["metrics"]}
-        return metrics["TaskDuration"]
-
-    came, spent = len(visited.positions()), busy()
-    frames = visited.page.evaluate(MEASURE, 4)
-    came, spent = len(visited.positions()) - came, busy() - spent
-    middle, late = frames[len(frames) // 2], frames[len(frames) * 95 // 100]
-    record_property("frame_ms", {"median": middle, "p95": late, "longest": frames[-1], "busy_seconds": spent})
-    print(f"{len(frames)} frames, {came} blocks: median {middle:.1f} ms, p95 {late:.1f} ms, "
-          f"longest {frames[-1]:.1f} ms; the main thread worked {spent:.2f} s of 4")  # fmt: skip
-    assert came > 120
+    empty = measure(visit("about:blank"), 2)
+    begun = len(visited.positions())
+    measured = measure(visited, 10, f"seen.length > {begun + 300}")
+    record_property("smoothness", str(measured))
+    print(f"{len(visited.positions()) - begun} blocks; {measured}\nan empty page: {empty}")
+    assert has_no_hole(visited.positions())
     assert visited.run("most") == 1
-    assert middle < 34, "less than 30 frames a second"
+    assert measured.busy < 0.9
+    # Sixty frames a second are usual: these bounds are for machines that are busy with something else.
+    assert part(measured.frames, 50) < max(100, 2 * part(empty.frames, 50))
+    assert part(measured.waits, 50) < 1000
     assert visited.complaints() == []
 
 
+WIDTHS = """() => new Promise((resolve) => {
+  let left = 120
+  const frame = () => {
+    document.querySelector("main").style.width = `${800 + (left % 2)}px`
+    if (left--) requestAnimationFrame(frame)
+    else resolve(most)
+  }
+  requestAnimationFrame(frame)
+})"""
+
+
+@pytest.mark.parametrize("fast", ["60"], indirect=True)
+def test_a_chart_that_is_resized_is_still_drawn_once_a_frame(fast, visit):
+    visited = visit()
+    visited.page.add_init_script(COUNT_DRAWS)
+    visited.page.goto(fast.http)
+    visited.collect()
+    visited.until("seen.length > 60")
+    assert visited.run(WIDTHS) == 1
+    assert visited.run("document.querySelector('canvas').clientWidth") < 800 / 2
+
+
 @pytest.mark.parametrize("fast", ["400"], indirect=True)
-def test_the_heap_stays_as_it_is_over_ten_thousand_updates(browser, fast, visit):
+def test_the_heap_stays_as_it_is_over_ten_thousand_updates(fast, visit):
     visited = visit(fast.http)
     session = visited.cdp()
     session.send("HeapProfiler.enable")
@@ -88,11 +77,13 @@ def test_the_heap_stays_as_it_is_over_ten_thousand_updates(browser, fast, visit)
         return session.send("Runtime.getHeapUsage")["usedSize"]
 
     visited.until("window.ws && ws.getMetrics().updates > 3000")  # everything that has a bound has reached it
-    before, begun = heap(), visited.run("ws.getMetrics().updates")
-    visited.until(f"ws.getMetrics().updates > {begun + UPDATES}", 120)
-    after = heap()
-    print(f"heap {before:,} bytes, after {UPDATES:,} updates {after:,}")
-    assert after - before < GROWTH_BYTES
+    sizes = [heap()]
+    while len(sizes) < 2 or (len(sizes) < 4 and sizes[-1] - sizes[-2] >= GROWTH_BYTES):  # what leaks does so each time
+        begun = visited.run("ws.getMetrics().updates")
+        visited.until(f"ws.getMetrics().updates > {begun + UPDATES}", 240)
+        sizes.append(heap())
+    print(f"heap after each {UPDATES:,} updates: {sizes} bytes")
+    assert sizes[-1] - sizes[-2] < GROWTH_BYTES
     nodes = visited.run("document.querySelectorAll('*').length")
     assert nodes < 1500
     assert visited.complaints() == []

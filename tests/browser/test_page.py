@@ -22,22 +22,63 @@ const look = () => {
 look()
 """
 
+PAINTED_BARE = "requestAnimationFrame(() => requestAnimationFrame(() => window.paintedMs = performance.now()))"
+
+PAINT_MS = 1000
+BARE_MS = 50
+"""How long a picture of a hundred bytes takes, until it is painted, on a machine that has the second for the page."""
+
+TO_PIXEL = """() => {
+  window.delays = []
+  const height = document.querySelector('[data-value="metrics.height"]')
+  const times = new Map()
+  ws.on("block_update", (data, { time }) => times.set(data.height, time))
+  new MutationObserver(() => {
+    const time = times.get(Number(height.textContent.replaceAll(",", "")))
+    if (time) requestAnimationFrame(() => delays.push(Date.now() - time))
+  }).observe(height, { childList: true, characterData: true, subtree: true })
+}"""
+"""Milliseconds from when a block was published to the frame after the one that shows its height, as `delays`."""
+
 
 def live(visited):
     visited.until(f"document.querySelector('#state').textContent === '{LIVE}'")
 
 
+def painted_ms(visited, url):
+    visited.page.goto(url)
+    visited.until("window.paintedMs")
+    return round(visited.run("paintedMs"))
+
+
 def test_it_is_painted_within_a_second(demo, visit):
+    """A machine that is slow, or busy with something else, is slow with a bare picture too."""
     took = []
-    while not took or (len(took) < 5 and took[-1] >= 1000):  # a machine may be busy with something else
-        visited = visit()
+    while not took or (len(took) < 10 and took[-1][1] >= took[-1][2]):
+        bare, visited = visit(), visit()
+        bare.page.add_init_script(PAINTED_BARE)
         visited.page.add_init_script(PAINTED)
-        visited.page.goto(demo.http)
-        visited.until("window.paintedMs")
-        took.append(round(visited.run("paintedMs")))
-    print(f"painted after {took} ms")
-    assert took[-1] < 1000
+        slow = painted_ms(bare, f"{demo.http}/page/icon.svg")
+        took.append((slow, painted_ms(visited, demo.http), round(PAINT_MS * max(1, slow / BARE_MS))))
+    print(f"a bare picture, the page and its limit, ms: {took}")
+    assert took[-1][1] < took[-1][2]
+    asked = visited.run("performance.getEntriesByType('resource').map(({ name }) => new URL(name).pathname)")
+    first = next(path for path in asked if path.startswith("/state/"))
+    assert not first.endswith("/history"), "values come before what the charts show of before"
     live(visited)
+    assert visited.complaints() == []
+
+
+def test_a_block_is_on_the_screen_soon_after_it_was_published(demo, visit, record_property):
+    visited = visit(demo.http)
+    live(visited)
+    visited.run(TO_PIXEL)
+    visited.until("delays.length >= 15")
+    delays = sorted(visited.run("delays"))
+    record_property("publish_to_pixel_ms", delays)
+    print(f"from publishing to the screen: median {delays[len(delays) // 2]} ms, longest {delays[-1]} ms")
+    assert delays[0] >= 0
+    assert delays[len(delays) // 2] < 1000
     assert visited.complaints() == []
 
 
@@ -51,7 +92,7 @@ def test_every_figure_and_every_chart_is_there(demo, visit):
         return data.some((byte) => byte !== 0)
     })""")
     assert drawn == [True] * 8
-    assert visited.run("document.querySelectorAll('#book tbody tr:not([hidden])').length") > 0
+    visited.until("document.querySelectorAll('#book tbody tr:not([hidden])').length > 0")
     visited.until("document.querySelectorAll('#trades tbody tr:not([hidden])').length > 0")
     assert visited.run("document.documentElement.scrollWidth <= innerWidth")
     assert visited.complaints() == []
@@ -69,7 +110,25 @@ def test_blocks_are_shown_as_they_come(demo, visit):
     }"""
     visited.until(shown)
     assert re.fullmatch(r"0x[0-9a-f]{8}…[0-9a-f]{6}", visited.text("#blocks tbody tr td:nth-child(2)"))
-    assert (visited.link("missed"), visited.link("upstream")) == ("0", "live")
+    visited.until("""document.querySelector('[data-link="upstream"]').textContent === "live" """)
+    assert visited.link("missed") == "0"
+
+
+def test_blocks_that_came_before_the_past_was_there_are_kept(browser, visit):
+    """The past of this chain has blocks that replace others, long before the newest."""
+    heights = "document.querySelector('[data-chart=interval] [role=img]').chart.plot.data[0]"
+    given = ("--listen", ANY, "--grpc-listen", "off", "--data-dir", "off", "--seed", "0", "--blocks-per-second", "5")
+    with bridge("demo", *given) as running:
+        visited, held = visit(), []
+        visited.page.route("**/state/block_updates/history?*", lambda route: held.append(route))
+        visited.page.goto(running.http)
+        visited.collect()
+        visited.until("seen.length >= 5")
+        newest = visited.run("ws.store.get('metrics').height")
+        held[0].continue_()
+        visited.until(f"{heights}.length > 30 && {heights}.at(-1) > {newest + 2}")
+        assert has_no_hole(visited.run(heights))
+        assert visited.complaints() == []
 
 
 def test_protobuf_shows_the_same(demo, visit):
@@ -83,6 +142,22 @@ def test_protobuf_shows_the_same(demo, visit):
     assert visited.complaints() == []
 
 
+@pytest.mark.parametrize("format_", ["json", "proto"])
+def test_messages_are_deflated(demo, visit, format_):
+    visited = visit()
+    session, answers = visited.cdp(), []
+    session.on("Network.webSocketHandshakeResponseReceived", lambda event: answers.append(event["response"]["headers"]))
+    session.send("Network.enable")
+    visited.page.goto(f"{demo.http}/?format={format_}")
+    visited.collect()
+    live(visited)
+    visited.until("seen.length >= 5 && ws.store.get('trading')")
+    headers = {name.lower(): value for name, value in answers[0].items()}
+    assert headers["sec-websocket-extensions"].startswith("permessage-deflate")
+    assert has_no_hole(visited.positions())
+    assert visited.complaints() == []
+
+
 def test_what_is_not_given_is_a_dash_and_never_zero(browser, visit):
     """A sidecar that has never reached its state service knows nothing."""
     with bridge("sidecar", "--upstream", "127.0.0.1:1", "--listen", ANY) as running:
@@ -92,6 +167,23 @@ def test_what_is_not_given_is_a_dash_and_never_zero(browser, visit):
         assert shown == [["\N{EN DASH}not given", "not given"]] * 18
         assert "Live" not in visited.text("#said")
         assert set(visited.complaints()) == {NOTHING_YET}
+
+
+def test_a_rollout_turns_the_websocket_on_without_a_restart_and_a_browser_may_differ(browser, visit, tmp_path):
+    percent = tmp_path / "percent"
+    percent.write_text("0")
+    given = ("--listen", ANY, "--grpc-listen", "off", "--data-dir", "off", "--websockets-percent-file", str(percent))
+    with bridge("demo", *given) as running:
+        visited = visit(running.http)
+        visited.until("window.ws?.transport === 'polling'")
+        assert visited.run("features.getAll()") == {"websockets": False}
+        percent.write_text("100")
+        visited.page.reload()
+        visited.until("window.ws?.transport === 'websocket'")
+        visited.run("features.disable('websockets')")
+        visited.page.reload()
+        visited.until("window.ws?.transport === 'polling'")
+        assert visited.complaints() == []
 
 
 def test_an_account_is_watched(demo, visit):

@@ -97,6 +97,14 @@ async def halt_sidecar(world: World, chance: random.Random) -> None:
     await halt(chance.choice(world.sidecars), chance.uniform(0.3, 6))
 
 
+async def set_clock(world: World, chance: random.Random) -> None:
+    """Set the time of one machine, by some minutes forward or back, and later right again."""
+    part = chance.choice([world.state, *world.sidecars])
+    part.set_clock(chance.uniform(-300, 300))
+    await asyncio.sleep(chance.uniform(1, 6))
+    part.set_clock(0)
+
+
 # ---------------------------------------------------------------------- the network
 
 
@@ -236,6 +244,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("kill -9 of a sidecar", 6, kill_sidecar),
     Fault("SIGTERM of a sidecar", 4, restart_sidecar),
     Fault("SIGSTOP of a sidecar", 5, halt_sidecar),
+    Fault("a clock set", 5, set_clock),
     Fault("connections cut", 10, cut),
     Fault("connections refused", 5, refuse),
     Fault("a hop stalled", 7, stall),

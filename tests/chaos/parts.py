@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.chaos import clock
 from tests.system.processes import COMPLAINT, ROOT, Running, addresses, environment
 
 START_SECONDS = 60.0
@@ -34,6 +35,8 @@ class Part:
         self.starts = 0
         self.complaints: list[str] = []
         self._folder = folder / name
+        self._clock = folder / f"{name}.clock"
+        clock.make(self._clock)
         self._arguments = arguments
 
     @property
@@ -51,7 +54,8 @@ class Part:
         self.starts += 1
         folder = self._folder / str(self.starts)
         folder.mkdir(parents=True)
-        self.running = Running(folder, [sys.executable, "-m", "bridge", *self._arguments()], ROOT, environment())
+        command = [sys.executable, "-m", "tests.chaos.clock", str(self._clock), *self._arguments()]
+        self.running = Running(folder, command, ROOT, environment())
         async with asyncio.timeout(START_SECONDS):
             while not self.running.lines and self.running.process.poll() is None:
                 await asyncio.sleep(0.02)
@@ -101,6 +105,10 @@ class Part:
             await asyncio.sleep(seconds)
         finally:
             os.kill(self.process_id, signal.SIGCONT)
+
+    def set_clock(self, wrong_seconds: float) -> None:
+        """Set the time of its machine."""
+        clock.set_wrong(self._clock, wrong_seconds)
 
     def limit_files(self, size_bytes: int | None) -> None:
         """Let it write no file beyond a size, as on a full disk; None: any size again."""

@@ -236,7 +236,7 @@ class World:
         async with grpc.aio.insecure_channel(self.direct, options=CHANNEL) as channel:
             stub = service_pb2_grpc.StateStreamServiceStub(channel)
             while True:
-                pages.append(await stub.ListUpdates(request, timeout=20))
+                pages.append(await stub.ListUpdates(request, timeout=20, wait_for_ready=True))
                 if not pages[-1].HasField("next"):
                     return pages
                 request.since.CopyFrom(pages[-1].next)

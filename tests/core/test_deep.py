@@ -1,5 +1,7 @@
 """What lies behind memory: pages, whoever reads from them, and what cannot be had."""
 
+import json
+
 import pytest
 
 from bridge.core import catchup as catchup_module
@@ -7,8 +9,11 @@ from bridge.core import deep
 from bridge.core.cursor import Cursor, Spec, gather
 from bridge.core.deep import PAGE_UPDATES, DeepPage, Needed, Place
 from bridge.core.errors import RequestError, UpstreamError
+from bridge.core.frames import Frame, Opcode
 from bridge.core.history import Gone, HistoryLimits
+from bridge.core.session import Await
 from bridge.core.update import Form, Update
+from generated.theblock.state.v1 import account_pb2, block_pb2
 from tests.core.disk import Disk
 from tests.core.world import CATALOGUE, World, elsewhere, good, metrics_data
 
@@ -307,6 +312,117 @@ def test_what_went_since_it_was_last_heard_of_is_found_out_by_reading():
     good(world)
 
 
+# ---------------------------------------------------------------------- what another process has, as far as is known
+
+
+def following_world(blocks: int) -> World:
+    """Return a world that remembers little and follows another process, which keeps all."""
+    world = deep_world(blocks)
+    world.hub.pages.follows = True
+    return world
+
+
+def resume(client, *entries) -> tuple[Place, ...]:
+    """Have a client send a subscribe; return the pages that it waits for, none if it has been answered."""
+    text = json.dumps({"jsonrpc": "2.0", "method": "state_stream.subscribe", "params": entries, "id": "resume"})
+    effects = client.session.receive(Frame(Opcode.TEXT, text.encode()))
+    if isinstance(effects[0], Await):
+        return effects[0].places
+    client.log.sent(text)
+    client.apply(effects)
+    return ()
+
+
+def behind(seq: int, stream: str = BLOCKS, **more) -> dict:
+    return {"stream": stream, "since": {"epoch": "e1", "seq": seq}, **more}
+
+
+def rows(client) -> list[dict]:
+    return next(frame for frame in client.frames if frame.get("id") == "resume")["result"]["subscriptions"]
+
+
+def test_that_what_only_another_process_has_can_be_had_is_said_when_it_has_been_read():
+    world = following_world(1200)
+    client = world.client()
+    wanted = resume(client, "metrics", behind(100))
+    assert wanted == (Place(BLOCKS, "e1", 0),)
+    assert (client.frames, client.reader.cursors) == ([], {}), "nothing has been done"
+    world.disk.answer(wanted[0])
+    assert resume(client, "metrics", behind(100)) == ()
+    assert (rows(client)[1]["recovered"], rows(client)[1]["replayed"]) == (True, 1100)
+    settle(world, client)
+    assert [seq for _, seq in client.updates] == list(range(101, 1201))
+    good(world)
+
+
+@pytest.mark.parametrize("trimmed", [300, 1050])
+def test_what_another_process_has_let_go_of_since_it_was_last_heard_of_is_not_said_to_be_recovered(trimmed):
+    world = following_world(1200)
+    world.disk.trim(BLOCKS, trimmed, tell=False)
+    client = world.client()
+    world.disk.answer(*resume(client, behind(100)))
+    assert resume(client, behind(100)) == ()
+    assert (rows(client)[0]["recovered"], rows(client)[0]["reason"]) == (False, "trimmed")
+    settle(world, client)
+    assert next(frame["missed"] for frame in client.frames if "missed" in frame) == {"from": 101, "to": trimmed}
+    good(world)
+
+
+def test_a_page_that_was_read_a_while_ago_says_nothing_of_what_is_behind_it():
+    world = following_world(1600)
+    place = Place(BLOCKS, "e1", 0)
+    world.disk.answer(place)
+    world.now_ms += deep.SURE_MS - 1
+    assert resume(world.client("soon"), behind(100)) == ()
+    world.now_ms += 1
+    client = world.client("later")
+    world.disk.trim(BLOCKS, 1100, tell=False)
+    assert resume(client, behind(100)) == (place,)
+    world.disk.answer(place)
+    assert resume(client, behind(100)) == ()
+    assert not rows(client)[0]["recovered"]
+
+
+def test_what_is_held_whole_needs_nobody():
+    world = following_world(1540)
+    places = [Place(BLOCKS, "e1", start) for start in (0, 512, 1024)]
+    for place in places[:2]:
+        world.disk.answer(place)
+    world.now_ms += deep.SURE_MS
+    assert resume(world.client("first"), behind(600)) == (places[1],), "the last page is not here"
+    world.hub.pages.refuse(places[2])
+    assert resume(world.client("second"), behind(600)) == (places[1],), "or cannot be had"
+    world.disk.answer(places[2])
+    world.now_ms += deep.SURE_MS
+    client = world.client("third")
+    assert resume(client, behind(600)) == ()
+    assert rows(client)[0]["recovered"]
+
+
+def test_a_page_that_is_held_of_what_is_gone_says_nothing_of_what_is_behind_it():
+    world = deep_world(1200)
+    world.disk.answer(Place(BLOCKS, "e1", 0))
+    world.disk.trim(BLOCKS, 600)
+    assert cursor(world, at=100).loses()
+    world.disk.answer(Place(BLOCKS, "e1", 512))
+    assert cursor(world, at=100).loses(), "the one behind it begins where the disk does now"
+    world.disk.trimmed.clear()
+    world.disk.answer(Place(BLOCKS, "e1", 512))
+    world.disk.trim(BLOCKS, 600)
+    assert not cursor(world, at=100).loses(), "all of it is held"
+
+
+def test_a_key_is_looked_for_where_another_process_has_it():
+    world = following_world(0)
+    for nonce in range(1, 1201):
+        world.account("b" if nonce == 300 else "a", nonce)
+    assert resume(world.client("changed"), behind(50, "account", key="b")) == (Place("account", "e1", 0),)
+    assert resume(world.client("not"), behind(300, "account", key="b")) == ()
+
+
+# ---------------------------------------------------------------------- what is held
+
+
 def test_what_is_on_a_page_that_is_held_is_read_though_it_is_gone_on_disk():
     world = deep_world(1200)
     client = world.client()
@@ -438,8 +554,6 @@ def test_a_key_that_a_process_knows_by_prev_only_is_missed_without_a_value():
     world = World(limits=HistoryLimits(count=KEPT))
     stream = CATALOGUE.get("account")
     world.hub.begin("account", "e1", 50, [])
-    from generated.theblock.state.v1 import account_pb2
-
     update = elsewhere(
         world,
         stream,
@@ -453,10 +567,78 @@ def test_a_key_that_a_process_knows_by_prev_only_is_missed_without_a_value():
     lost, kept = (cursor(world, "account", at, key="a") for at in (39, 40))
     assert (lost.loses(), kept.loses()) == (True, False)
     gap = lost.pass_gap()
-    assert (gap.missed, list(gap.values)) == ((40, 50), [])
-    assert (lost.at, kept.pass_gap(), kept.at) == (50, None, 50)
+    assert (gap.missed, list(gap.values)) == ((40, 51), [update]), "the first value that is known stands in"
+    assert (lost.at, kept.pass_gap(), kept.at) == (51, None, 50)
     assert adds_up(lost)
     assert adds_up(kept)
+
+
+@pytest.mark.parametrize("delivery", [BLOCKS, "account"])
+def test_where_no_value_is_known_of_what_is_gone_the_first_that_is_known_stands_in(delivery):
+    world = World(limits=HistoryLimits(count=KEPT))
+    world.hub.begin(delivery, "e1", 50, [])  # whoever it comes from did not know either
+    payload = {
+        BLOCKS: lambda n: (block_pb2.BlockUpdate(height=n), {"height": n}, {}),
+        "account": lambda n: (
+            account_pb2.AccountUpdate(address="a", nonce=n),
+            {"address": "a", "nonce": n},
+            {"key": "a", "prev": n - 1},
+        ),
+    }[delivery]
+    for number in (51, 52):
+        message, data, more = payload(number)
+        world.hub.admit(elsewhere(world, CATALOGUE.get(delivery), number, message, data, **more))
+    client = world.client()
+    (row,) = client.subscribe({"stream": delivery, "since": {"epoch": "e1", "seq": 40}})
+    assert (row["recovered"], row["reason"]) == (False, "trimmed")
+    world.run()
+    told = [(frame["seq"], frame.get("missed")) for frame in client.frames if "data" in frame]
+    assert told == [(51, {"from": 41, "to": 51}), (52, None)]
+
+
+def test_where_not_even_a_first_value_is_known_what_is_missed_is_all_there_is_to_tell():
+    world = World()
+    world.hub.begin(BLOCKS, "e1", 50, [])
+    one = cursor(world, at=40)
+    gap = one.pass_gap()
+    assert (gap.missed, list(gap.values), one.at_head) == ((41, 50), [], True)
+
+
+def test_a_key_whose_values_are_not_among_those_that_stand_in_goes_on_with_the_first_that_is_known():
+    world = deep_world()
+    for nonce in range(1, 601):
+        world.account("b" if nonce == 300 else "a", nonce)
+    world.account("b", 601)
+    world.disk.trim("account", 400)
+    world.hub.histories["account"].base.pop("b")
+    place = Place("account", "e1", 0)
+    world.disk.answer(place)
+    (page,) = world.hub.pages.held
+    page.base[:] = [update for update in page.base if update.key != "b"]
+    one = cursor(world, "account", 10, key="b")
+    gap = one.pass_gap()
+    assert (gap.missed, [update.seq for update in gap.values]) == ((11, 601), [601])
+    assert adds_up(one)
+
+
+def test_a_value_that_was_superseded_unseen_stands_in_for_nothing():
+    world = World(limits=HistoryLimits(count=KEPT))
+    first = world.account("a", 1)
+    world.hub.begin("account", "e1", 50, [])  # more keys changed than anybody was told the values of
+    update = elsewhere(
+        world,
+        first.stream,
+        51,
+        account_pb2.AccountUpdate(address="a", nonce=3),
+        {"address": "a", "nonce": 3},
+        key="a",
+        prev=40,
+    )
+    world.hub.admit(update)
+    one = cursor(world, "account", 1, key="a")
+    assert one.loses()
+    gap = one.pass_gap()
+    assert (gap.missed, list(gap.values)) == ((2, 51), [update])
 
 
 def test_a_whole_stream_and_one_of_its_keys_stay_together():

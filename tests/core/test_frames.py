@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core import codes
+from bridge.core.deflate import deflate
 from bridge.core.errors import FrameError
 from bridge.core.frames import (
     Decoder,
@@ -161,6 +162,55 @@ def test_what_breaks_the_protocol_is_refused(name):
         decode(data)
     assert error.value.close is close
     assert str(error.value)
+
+
+RSV1 = 0x40
+HELLO_DEFLATED = bytes.fromhex("f248cdc9c90700")  # RFC 7692, section 7.2.3.1
+
+REFUSED_THOUGH_AGREED = {
+    "RSV1 on a continuation": client_frame(RSV1 | 1, b"a", final=False) + client_frame(RSV1 | 0, b"b"),
+    "RSV1 on a continuation only": client_frame(1, b"a", final=False) + client_frame(RSV1 | 0, b"b"),
+    "RSV1 on a ping": client_frame(RSV1 | 9),
+    "RSV1 on a pong": client_frame(RSV1 | 10),
+    "RSV1 on a close": client_frame(RSV1 | 8),
+    "RSV2": client_frame(0x21, b"a"),
+    "RSV1 and RSV3": client_frame(0x51, b"a"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_THOUGH_AGREED)
+def test_what_breaks_permessage_deflate_is_refused(name):
+    with pytest.raises(FrameError) as error:
+        Decoder(LIMIT, deflates=True).feed(REFUSED_THOUGH_AGREED[name])
+    assert error.value.close is codes.PROTOCOL_ERROR
+
+
+@pytest.mark.parametrize("opcode", [Opcode.TEXT, Opcode.BINARY])
+def test_a_deflated_message_is_inflated_when_its_turn_comes(opcode):
+    decoder = Decoder(LIMIT, deflates=True)
+    whole = client_frame(RSV1 | opcode, HELLO_DEFLATED)
+    parts = client_frame(RSV1 | opcode, HELLO_DEFLATED[:2], final=False) + client_frame(9, b"?")
+    parts += client_frame(0, HELLO_DEFLATED[2:4], final=False) + client_frame(0, HELLO_DEFLATED[4:])
+    plain = client_frame(opcode, b"Hello", final=False) + client_frame(0, b"!")
+    received = decoder.feed(whole + parts + plain)
+    deflated = Frame(opcode, HELLO_DEFLATED, deflated=True)
+    assert received == [deflated, Frame(Opcode.PING, b"?"), deflated, Frame(opcode, b"Hello!")]
+    said = [decoder.inflate(one) for one in received]
+    assert said[0] == said[2] == Frame(opcode, b"Hello")
+    assert said[1::2] == received[1::2], "what is not deflated is left as it is"
+
+
+def test_the_limit_holds_for_what_comes_and_for_what_it_says():
+    bomb = deflate(bytes(LIMIT + 1), 9)
+    decoder = Decoder(LIMIT, deflates=True)
+    (received,) = decoder.feed(client_frame(RSV1 | 2, bomb))
+    assert len(received.payload) < 200, "nothing is inflated before its turn"
+    with pytest.raises(FrameError) as error:
+        decoder.inflate(received)
+    assert error.value.close is codes.TOO_BIG
+    with pytest.raises(FrameError) as error:
+        decoder.feed(client_frame(RSV1 | 2, bytes(LIMIT + 1)))
+    assert error.value.close is codes.TOO_BIG
 
 
 def test_the_largest_message_is_taken():

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from bridge.core import catchup as catchup_module
 from bridge.core import deep, pages
+from bridge.core.deflate import Deflate
 from bridge.core.history import HistoryLimits
 from bridge.core.hub import State
 from generated.theblock.state.v1 import account_pb2, block_pb2, metrics_pb2
@@ -85,7 +86,8 @@ class HubMachine(RuleBasedStateMachine):
 
     def arrive(self, capacity: int | None, streams: tuple[str, ...]) -> None:
         self.names += 1
-        self.clients.append(self.world.client(f"client {self.names}", capacity=capacity))
+        deflate = Deflate(minimum_bytes=150) if self.names % 3 == 0 else None  # some updates are shorter
+        self.clients.append(self.world.client(f"client {self.names}", capacity=capacity, deflate=deflate))
         self.clients[-1].subscribe(*streams)
 
     def one(self, which: int) -> Client:

@@ -30,6 +30,24 @@ def test_a_limited_rate_gives_the_newest_when_it_is_due():
     good(world)
 
 
+@pytest.mark.parametrize("step_ms", [-3_600_000, 3_600_000])
+def test_the_time_of_the_machine_may_be_set_meanwhile(step_ms):
+    world = World()
+    client = world.client()
+    client.subscribe({"stream": "metrics", "max_rate": 1})
+    world.run()
+    world.metrics(1.0)
+    world.run()
+    world.wrong_ms = step_ms
+    world.metrics(2.0)
+    world.run()
+    assert client.updates == [("metrics", 1)]
+    world.wait(1001)
+    world.run()
+    assert client.updates == [("metrics", 1), ("metrics", 2)]
+    good(world)
+
+
 def test_a_limited_rate_waits_for_what_was_published_before(monkeypatch):
     """The newest of a stream comes behind older updates of others that a client still reads: it is not forgotten."""
     monkeypatch.setattr(catchup_module, "READ_UPDATES", 2)

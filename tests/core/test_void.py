@@ -36,8 +36,8 @@ def asked(world) -> Asked:
 class Request:
     """A message that waits until it can be decided on, as a connection has it wait."""
 
-    def __init__(self, client: Client, entry: dict[str, Any], method: str = "state_stream.subscribe") -> None:
-        text = json.dumps({"jsonrpc": "2.0", "method": method, "params": [entry], "id": "waits"})
+    def __init__(self, client: Client, *entries: str | dict[str, Any]) -> None:
+        text = json.dumps({"jsonrpc": "2.0", "method": "state_stream.subscribe", "params": entries, "id": "waits"})
         self.client = client
         self.frame = Frame(Opcode.TEXT, text.encode())
         self.woken = 0
@@ -114,6 +114,10 @@ def test_it_is_known_for_a_while_that_a_position_is_worth_nothing(world, asked):
     assert later.waits == tuple(asked.places) == (Place(BLOCKS, "e1", 6, ahead=True),)
     asked.pages.set_void(Place(BLOCKS, "e1", 8, ahead=True))
     assert later.waits, "another one's fate is nothing to it"
+    assert asked.pages.is_void(Place(BLOCKS, "e1", 8, ahead=True))
+    world.now_ms -= 1
+    assert not asked.pages.is_void(Place(BLOCKS, "e1", 8, ahead=True)), "the clock was set back: nobody knows how long"
+    world.now_ms += 1
     assert Request(world.client("other"), behind(1, "e0")).row["reason"] == "epoch"
 
 
@@ -253,6 +257,35 @@ def test_every_key_of_a_stream_is_asked_for_as_the_stream_is(world, asked):
     world.account("b", 1)
     world.run()
     assert (request.row["recovered"], request.row["replayed"]) == (True, 0)
+
+
+def test_a_stream_that_has_not_been_heard_of_here_is_subscribed_to_when_the_position_is_decided_on(world, asked):
+    client = world.client()
+    request = Request(client, {"stream": "ticks", "since": {"epoch": "e1", "seq": 2}})
+    assert request.waits == (Place("ticks", "e1", 1, ahead=True),)
+    assert client.reader.cursors == {}, "nothing has been done"
+    assert "ticks" not in world.hub.histories
+    for number in range(3):
+        world.custom("ticks", {"n": number})
+        world.run()
+    assert request.row["recovered"]
+    assert client.updates == [("ticks", 3)]
+    good(world)
+
+
+def test_of_several_streams_none_begins_before_all_can(world, asked):
+    client = world.client()
+    request = Request(client, BLOCKS, {"stream": "ticks", "since": {"epoch": "e0", "seq": 5}})
+    world.block(4)
+    world.run()
+    assert (client.frames, client.reader.cursors) == ([], {}), "the answer comes first"
+    asked.pages.set_void(request.waits[0])
+    blocks, ticks = request.answer["result"]["subscriptions"]
+    assert (blocks["seq"], ticks["declared"], ticks["reason"]) == (4, False, "epoch")
+    world.block(5)
+    world.run()
+    assert client.updates == [(BLOCKS, 5)]
+    good(world)
 
 
 def test_where_nobody_is_followed_positions_are_decided_on_at_once(world):

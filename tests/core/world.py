@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bridge.core.audience import Reader
+from bridge.core.deflate import Deflate
 from bridge.core.frames import Frame, Opcode
 from bridge.core.history import HistoryLimits
 from bridge.core.hub import Hub
@@ -23,9 +24,9 @@ CATALOGUE = Catalogue()
 NOW_MS = 1_700_000_000_000
 
 
-def server_frames(data: bytes) -> Iterator[tuple[int, bytes]]:
+def server_frames(data: bytes, *, deflates: bool = False) -> Iterator[tuple[int, bytes]]:
     """Take whole frames of a server apart, and hold them to what is documented: first byte and payload."""
-    for first, payload in frames.server_frames(data):
+    for first, payload in frames.server_frames(data, deflates=deflates):
         frames.saw(first & 0x0F, payload)
         yield first, payload
 
@@ -40,12 +41,14 @@ class World:
 
     def __init__(self, *, limits: HistoryLimits | None = None, slice_writes: int = 500) -> None:
         self.now_ms = NOW_MS
+        self.wrong_ms = 0  # by how much the time of the machine is wrong
         self.scheduled = 0
         self.reminders: list[int] = []  # times at which the hub asked to be run
         self.oracle = Oracle()
         self.hub = Hub(
             CATALOGUE,
-            clock_ms=lambda: self.now_ms,
+            clock_ms=lambda: self.now_ms + self.wrong_ms,
+            monotonic_ms=lambda: self.now_ms,
             schedule=self._schedule,
             remind=self._remind,
             limits=limits,
@@ -135,6 +138,7 @@ class Client:
         limits: Limits | None = None,
         format_: Format = Format.JSON,
         capacity: int | None = None,
+        deflate: Deflate | None = None,
     ) -> None:
         self.world = world
         self.hub = world.hub
@@ -144,7 +148,7 @@ class Client:
         self.frames: list[Any] = []  # every frame, decoded
         self.shut: Shut | None = None
         self.log = world.oracle.client(name, int64_string=format_ is Format.JSON_INT64_STRING)
-        self.reader = Reader(self.write, format_)
+        self.reader = Reader(self.write, format_, deflate)
         self.session = Session(world.hub, self.reader, limits or Limits())
         self._ids = itertools.count(1)
         world.hub.attach(self.reader)
@@ -152,7 +156,7 @@ class Client:
     def write(self, data: bytes) -> None:
         """Take frames as a transport does: always, but say when it is full."""
         self.written.append(data)
-        for first, payload in server_frames(data):
+        for first, payload in server_frames(data, deflates=self.reader.deflate is not None):
             assert first == 0x81
             self.log.received(payload)
             self.frames.append(json.loads(payload))

@@ -4,9 +4,9 @@ const got = {types: [], heights: [], extensions: null, pong: null}
 
 socket.onopen = () => {
   got.extensions = socket.extensions
+  socket.send(JSON.stringify({type: "ping", timestamp: 1707770400123}))  // first: so its pong comes before any update
   for (const stream of ["block_updates", "metrics", "network"])
     socket.send(JSON.stringify({method: "state_stream.subscribe", params: [stream], id: 1}))
-  socket.send(JSON.stringify({type: "ping", timestamp: 1707770400123}))
 }
 socket.onmessage = ({data}) => {
   const frame = JSON.parse(data)

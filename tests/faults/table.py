@@ -52,14 +52,14 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "a sweep serves a reader twice that left and came back",
         "core/sweeps.py",
-        "if reader.audience is audience and reader.served != self.number:",
-        "if reader.audience is audience:",
+        "job.waiting.pop(reader, None) is not None:\n            self.deliveries",
+        "job.waiting.get(reader) is not None:\n            self.deliveries",
     ),
     Fault(
         "a reader leaves without what the sweep had for it",
         "core/sweeps.py",
-        "                if job.audience is audience:\n                    reader.write(job.buffer)\n",
-        "                if job.audience is audience and reader.fell:\n                    reader.write(job.buffer)\n",
+        "            reader.write(job.buffer)\n",
+        "            if reader.fell:\n                reader.write(job.buffer)\n",
     ),
     Fault(
         "a reader joins before it has everything",
@@ -130,10 +130,11 @@ FAULTS: tuple[Fault, ...] = (
         "            return max(0, self.position.seq - 1)\n",
     ),
     Fault(
-        "the position is taken after the wait",
+        "what cannot be had whole is begun in part",
         "core/methods.py",
-        "self._place(Cursor(subscribe.spec, history, history.head), subscribe)",
-        "pass",
+        "return [self._plan(subscribe) for subscribe in asked]",
+        "return (self._plan(subscribe) for subscribe in asked)",
+        (VOID + "test_of_several_streams_none_begins_before_all_can",),
     ),
     Fault(
         "epochs are not compared",
@@ -278,8 +279,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "history is conflated as live values are",
         "sources/intake.py",
-        "if value in seen and view.seq > self._newest.get(view.stream, 0):",
-        "if value in seen:",
+        "if self._hub.histories[name].head >= self._newest.get(name, 0):",
+        "if name:",
         ("tests/sources/test_grpc.py::test_superseded_updates_of_a_latest_stream_are_left_out",),
     ),
     # ------------------------------------------------------------------ connections

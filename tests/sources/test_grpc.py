@@ -12,6 +12,7 @@ import pytest
 from bridge.core.cursor import Cursor, Spec
 from bridge.core.errors import NodeCallError, RequestError, UpstreamError
 from bridge.core.hub import State
+from bridge.core.update import field
 from bridge.edges.grpc import StateServer, StateStreamService
 from bridge.settings.address import Address
 from bridge.sources.patience import Patience
@@ -364,6 +365,21 @@ async def test_superseded_updates_of_a_latest_stream_are_left_out():
         assert sidecar.taken("metrics") == [1, 2, 5]  # what is replayed is wanted, all of it
         assert sidecar.source.subscriptions.conflated == 2
         assert [(u.stream.name, u.seq) for u in sidecar.admitted[2:]] == [(BLOCKS, 1), ("metrics", 5), (BLOCKS, 2)]
+
+
+async def test_what_is_superseded_is_not_read_and_fields_may_come_in_any_order():
+    beginning = response(started=[started("metrics", 0, "MetricsUpdate")], source=LIVE)
+    reordered = (
+        update_pb2.Update(epoch="e", seq=2).SerializeToString()
+        + update_pb2.Update(stream="metrics").SerializeToString()
+    )
+    unreadable = update_pb2.Update(stream="metrics").SerializeToString() + b"\xff"
+    raws = [metrics(1).SerializeToString(), reordered, unreadable, metrics(4).SerializeToString()]
+    live = b"".join(field(4, raw) for raw in raws)
+    async with scripted([beginning, PROGRESS, live]) as (service, sidecar):
+        await until(lambda: sidecar.taken("metrics") == [2, 4])
+        assert sidecar.source.subscriptions.conflated == 2
+        assert len(service.requests) == 1
 
 
 async def test_a_silent_service_is_left_and_asked_again():

@@ -7,6 +7,7 @@ import grpc
 import pytest
 
 from bridge.core.position import Position
+from bridge.sources import ingest
 from bridge.sources.ingest import Publishers
 from generated.theblock.state.v1 import (
     account_pb2,
@@ -228,6 +229,33 @@ async def test_what_is_so_old_that_its_position_is_forgotten_is_acknowledged_wit
         assert service.hub.history("weather").head == 1005
 
 
+async def test_what_was_refused_is_never_acknowledged_as_published_however_old():
+    async with serving() as service, ingest_stub_of(service) as stub:
+        publisher = Publisher(stub)
+        bad, *_ = await publisher.publish(custom(1, type_="No!"), *(custom(n) for n in range(2, 1104)), first=1)
+        (again,) = await publisher.publish(custom(1, type_="No!"), first=1)
+        assert bad.refusal == again.refusal != ""
+        (mended,) = await publisher.publish(custom(1), first=1)
+        assert mended.position.seq == 1103
+        (repeated,) = await publisher.publish(custom(1), first=1)
+        assert repeated.position.seq == 1103, "it is published once"
+        assert service.ingest.refused == 2
+
+
+async def test_what_is_too_old_to_tell_is_refused(monkeypatch):
+    monkeypatch.setattr(ingest, "Publishers", lambda: Publishers(positions=1, refusals=1))
+    async with serving() as service, ingest_stub_of(service) as stub:
+        publisher = Publisher(stub)
+        await publisher.publish(custom(1), custom(2, type_="No!"), custom(3, type_="No!"), custom(4), first=1)
+        await publisher.publish(custom(5), first=5)
+        published, unsure, refused, older = await publisher.publish(custom(1), custom(2), custom(3), custom(4), first=1)
+        assert "too old to tell" in published.refusal
+        assert "too old to tell" in unsure.refusal
+        assert refused.position.seq == 4
+        assert older.WhichOneof("outcome") is None, "nothing was refused since"
+        assert service.hub.history("weather").head == 4
+
+
 async def test_a_new_epoch_takes_with_it_what_was_published_before_so_a_repeat_is_published_anew():
     async with serving() as service, ingest_stub_of(service) as stub:
         publisher = Publisher(stub)
@@ -254,6 +282,27 @@ def test_what_is_remembered_is_bounded_by_publishers_and_by_positions():
     publish("c", 1)  # a third publisher: "a", not heard of for longest, is forgotten
     assert list(publishers.get("c").positions) == [1]
     assert (list(publishers.get("a").positions), publishers.get("a").forgotten) == ([], 0)
+
+
+def test_what_is_remembered_of_refusals_is_bounded():
+    publishers = Publishers(publishers=2, all_positions=3, refusals=2)
+
+    def refuse(name: str, *seqs: int) -> None:
+        for seq in seqs:
+            publishers.refuse(publishers.get(name), seq)
+
+    refuse("a", 1, 2, 2, 3)
+    assert (list(publishers.get("a").refused), publishers.get("a").unsure) == ([2, 3], 1)
+    refuse("b", 1, 2)  # the second is the fourth of all: the one heard of longest ago gives way
+    assert (list(publishers.get("a").refused), publishers.get("a").unsure) == ([3], 2)
+    publishers.remember(publishers.get("a"), 3, Position("e", 1))
+    assert list(publishers.get("a").refused) == []
+    refuse("c", 1, 2)  # a third publisher: "b" is forgotten, and makes room
+    assert list(publishers.get("c").refused) == [1, 2]
+    publishers.forget()
+    refuse("c", 1, 2)
+    refuse("d", 1)
+    assert list(publishers.get("c").refused) == [1, 2]
 
 
 # The end

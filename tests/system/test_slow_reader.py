@@ -84,12 +84,15 @@ async def raw():
         client.hang_up()
 
 
-async def test_a_reader_at_a_third_of_the_rate_gets_everything_late(tmp_path, raw):
+@pytest.mark.parametrize("transport", ["asyncio", "aiofastnet"])
+async def test_a_reader_at_a_third_of_the_rate_gets_everything_late(tmp_path, raw, transport):
     oracle = Oracle()
     journal, memory = ("--data-dir", str(tmp_path / "data")), ("--history-count", str(REMEMBERED))
     with (
         bridge("state", "--source", "none", "--ingest", "--grpc-listen", ANY, *journal, *memory) as state,
-        bridge("sidecar", "--upstream", state.grpc, "--listen", ANY, *memory, *SMALL) as sidecar,
+        bridge(
+            "sidecar", "--upstream", state.grpc, "--listen", ANY, "--transport", transport, *memory, *SMALL
+        ) as sidecar,
     ):
         async with grpc.aio.insecure_channel(state.grpc) as channel:
             publisher = Publisher(channel, oracle)

@@ -376,6 +376,32 @@ def test_what_opens_an_epoch_may_stand_in_for_a_range(oracle):
     assert oracle.verdict().ok
 
 
+@pytest.mark.parametrize(
+    ("opening", "then", "kinds"),
+    [
+        ([2], [6, 9], set()),  # it began at 4 or 5, where 3 was superseded already
+        ([2], [9], {"lost"}),  # 6 was current until 7 came, and 2 no longer then
+        ([3, 2], [6, 9], set()),  # it began at 3
+        ([6], [9], set()),
+        ([6], [], {"lost"}),
+    ],
+)
+def test_a_filtered_subscription_begins_in_an_epoch_where_what_it_selects_is_what_its_snapshots_say(
+    oracle, opening, then, kinds
+):
+    data = {1: "a0", 2: "b1", 3: "c1", 4: "c0", 5: "d0", 6: "b1", 7: "b0", 8: "d0", 9: "d1"}
+    before: dict[str, int] = {}
+    accounts = {}
+    for seq, value in data.items():
+        accounts[seq] = account(seq, value[0], before.get(value[0], 0), epoch="e2", data={"n": int(value[1])})
+        before[value[0]] = seq
+        oracle.published(accounts[seq])
+    client = oracle.client("one")
+    client.subscribed("account", epoch="e1", seq=5, where={"n": {"gt": 0}})
+    get(client, *(snapshot(accounts[seq]) for seq in opening), *(accounts[seq] for seq in then))
+    assert {violation.kind for violation in oracle.verdict().violations} == kinds
+
+
 def test_options_changed_in_an_epoch_that_has_brought_nothing_yet(oracle, client):
     for seq in (1, 2, 3):
         oracle.published(block(seq, epoch="e2"))

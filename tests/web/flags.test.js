@@ -47,7 +47,7 @@ describe("feature flags", () => {
   test("a percentage is that share of visitors, and grows without anybody falling out", () => {
     const sides = (percent) => {
       const features = []
-      for (let number = 0; number < 4000; number++) {
+      for (let number = 0; number < 10_000; number++) {
         const storage = new FakeStorage()
         storage.setItem("theblock.visitor", `visitor${number}`)
         features.push(new Features({ storage, flags: { websockets: percent } }).isEnabled("websockets"))

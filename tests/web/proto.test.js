@@ -54,9 +54,9 @@ describe("format: proto", () => {
     return async (href, options) => (href.endsWith("/schema.binpb") ? new Response(schema) : fetch(href, options))
   }
 
-  /** Waits for what is loaded from disk. */
-  const loaded = async (t) => {
-    for (let turn = 0; turn < 200 && !t.socket; turn++) await new Promise((resolve) => setTimeout(resolve, 5))
+  /** Waits for what is loaded from disk, up to 20 s. */
+  const loaded = async (condition) => {
+    for (let turn = 0; turn < 4000 && !condition(); turn++) await new Promise((resolve) => setTimeout(resolve, 5))
     await settle()
   }
 
@@ -64,7 +64,7 @@ describe("format: proto", () => {
     let t
     t = make({ format: "proto", fetch: (...request) => serve(t)(...request) })
     t.ws.mount()
-    await loaded(t)
+    await loaded(() => t.socket)
     assert.deepEqual(t.socket.protocols, ["theblock.v1.proto"])
     const codec = new ProtoCodec(schema)
     t.socket.open().onmessage({ data: Uint8Array.of(0x22, 0).buffer }) // a welcome without members
@@ -84,7 +84,7 @@ describe("format: proto", () => {
     let t
     t = make({ format: "proto", fetch: (...request) => serve(t)(...request) })
     t.ws.mount()
-    await loaded(t)
+    await loaded(() => t.socket)
     t.socket.open().say(WELCOME)
     assert.equal(t.ws.isConnected(), false)
   })
@@ -92,8 +92,7 @@ describe("format: proto", () => {
   test("without a schema it is tried again, and polled meanwhile", async () => {
     const t = make({ format: "proto" })
     t.ws.mount()
-    for (let turn = 0; turn < 200 && t.events("disconnected").length === 0; turn++)
-      await new Promise((resolve) => setTimeout(resolve, 5))
+    await loaded(() => t.events("disconnected").length > 0)
     assert.match(t.events("disconnected")[0].sentence, /schema.binpb is answered with HTTP 404/)
     assert.equal(t.sockets.length, 0)
     assert.equal(t.ws.reconnectAttempts, 1)

@@ -45,6 +45,7 @@ class Site(World):
             limits=self.options.limits,
             patience=self.options.patience,
             connection_limit=self.options.connection_limit,
+            deflate=self.options.deflate,
         )
         app = web.Application(middlewares=[self.options.guard.middleware])
         events = EventsEdge(self.hub, self.edge, limits=self.options.limits, patience=self.options.patience)

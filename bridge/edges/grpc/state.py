@@ -6,6 +6,7 @@ read is refused with a sentence.
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
@@ -26,6 +27,9 @@ log = logging.getLogger(__name__)
 
 CALL_SECONDS = 60.0
 """How long a call of the node may take at most; the client's deadline is usually shorter."""
+
+DECIDE_SECONDS = 5.0
+"""How long a relay that lags waits for a position that it does not know; then the client is to ask again."""
 
 PARAMS_DEPTH = 32
 """How deep the parameters of a call may be nested."""
@@ -51,6 +55,7 @@ class StateStreamService:
         node_methods: Collection[str] = (),
         subscriber_limit: int = 64,
         progress_seconds: float = 15.0,
+        decide_seconds: float = DECIDE_SECONDS,
     ) -> None:
         """Serve a hub.
 
@@ -60,12 +65,14 @@ class StateStreamService:
             node_methods: methods of the node that may be called.
             subscriber_limit: how many subscriptions there may be at one time.
             progress_seconds: how long after the last response a quiet subscription is sent progress.
+            decide_seconds: how long a position that is not known here is waited for, where another process is followed.
         """
         self._hub = hub
         self._node = call_node
         self._node_methods = frozenset(node_methods)
         self._subscriber_limit = subscriber_limit
         self._progress_seconds = progress_seconds
+        self._decide_seconds = decide_seconds
         self._news: set[asyncio.Event] = set()  # one for each subscription
         self._closing = False
 
@@ -115,16 +122,22 @@ class StateStreamService:
 
     async def _deliver(self, subscription: Subscription, news: asyncio.Event, context: Context) -> None:
         loop = asyncio.get_running_loop()
-        progress_at = loop.time() + self._progress_seconds
+        progress_at, decide_at = loop.time() + self._progress_seconds, math.inf
         while not self._closing:
             news.clear()
             while response := subscription.next_response():
                 await context.write(response)  # waits for the client: gRPC's flow control
                 progress_at = loop.time() + self._progress_seconds
+            decide_at = min(decide_at, loop.time() + self._decide_seconds) if subscription.undecided else math.inf
+            if decide_at <= loop.time():
+                sentence = "a position is not known here yet, and is not known to be worth nothing; keep it, ask again"
+                raise Refusal(grpc.StatusCode.UNAVAILABLE, sentence)
             try:
-                async with asyncio.timeout_at(progress_at):
+                async with asyncio.timeout_at(min(progress_at, decide_at)):
                     await news.wait()
             except TimeoutError:
+                if progress_at > loop.time():
+                    continue
                 await context.write(subscription.progress())
                 progress_at = loop.time() + self._progress_seconds
         raise Refusal(grpc.StatusCode.UNAVAILABLE, "the state service is going away")

@@ -11,8 +11,9 @@ from typing import NamedTuple
 from bridge.core.binary import stream_info
 from bridge.core.cursor import Cursor, Spec, gather
 from bridge.core.deep import Needed, Place, Waiter
-from bridge.core.history import Gone, History
+from bridge.core.history import Gone, History, by_seq
 from bridge.core.hub import Hub, Status
+from bridge.core.position import Position
 from bridge.core.streams import Delivery
 from bridge.core.update import Form, Format, Missed, Update, field
 from bridge.edges.grpc.messages import (
@@ -70,6 +71,7 @@ class Subscription:
         self._all = request.all
         self._all_start = service_pb2.StreamStart(last=request.all_last)
         self._early: set[str] | None = None  # streams that were declared when the subscription began
+        self._undecided: set[str] = set()  # streams with a position that upstream may know more of
         self._cursors: dict[str, Cursor] = {}
         self._parts: deque[Part] = deque()
         self._status: Status | None = None  # as it was sent
@@ -79,6 +81,11 @@ class Subscription:
         if not self._parts:
             self._parts.extend(sorted(self._read_on(), key=number_of))
         return self._take_parts()
+
+    @property
+    def undecided(self) -> bool:
+        """Whether a stream has not begun since its position is not known here, though upstream can be asked."""
+        return bool(self._undecided) and self._hub.upstream_reached
 
     def progress(self) -> bytes:
         """Return the response that tells how far every stream has come."""
@@ -160,11 +167,16 @@ class Subscription:
         if start.reason and not self._hub.upstream_reached:
             return []  # an outage voids no position
         cursor = Cursor(Spec(history.name), history, 0)
+        self._undecided.discard(history.name)
         try:
+            if start.reason:
+                self._hub.pages.check_void(history.name, Position(asked.since.epoch, asked.since.seq))
             parts = self._start(cursor, start)
         except Needed as needed:
             for place in needed.places:
                 self._hub.pages.want(place, self._wake)
+                if place.ahead:
+                    self._undecided.add(history.name)
             return []
         self._cursors[history.name] = cursor
         return parts
@@ -177,6 +189,8 @@ class Subscription:
         """
         history = cursor.history
         cursor.restart(start.at, replay_to=start.replay_to)
+        if start.resumed:
+            cursor.confirm()
         place = cursor.needs
         if place is not None and start.at + 1 < history.reach:
             raise Needed(place)
@@ -226,16 +240,16 @@ def where_to_start(history: History, asked: service_pb2.StreamStart) -> Start:
 
 
 def values_at(history: History, seq: int) -> Iterable[Update]:
-    """Return the values as they were at `seq`: of keyed streams those of keys that did not change since.
+    """Return the values as they were at `seq`, in order; behind memory only of keys that have not changed since.
 
     Raises:
         Needed: a page is needed to tell.
     """
     if history.stream is not None and history.stream.keyed:
-        return [update for update in history.latest.values() if update.seq <= seq]
-    value = history.base.get("")
+        known = (one if one.seq <= seq else history.value_at(key, seq) for key, one in history.latest.items())
+        return sorted((value for value in known if value is not None), key=by_seq)
     if seq + 1 >= history.oldest:
-        value = next(history.backwards(seq + 1), None) or value
+        value = history.value_at("", seq)
         return [value] if value is not None else []
     if seq + 1 <= history.reach:
         gone = history.gone()

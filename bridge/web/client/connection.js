@@ -19,13 +19,8 @@ export class Connection {
   #retryAfterMs // when the sidecar wants to see the client again, once it has said that it goes away
 
   /**
-   * @param {WebSocket} socket that is being opened
-   * @param {object} parts
-   * @param {object} parts.codec encodes messages and decodes frames
-   * @param {object} parts.counts what is counted
-   * @param {(welcome: object) => void} parts.opened is called once the sidecar has said welcome
-   * @param {(frame: object) => void} parts.take is called with every frame that is no answer
-   * @param {(lost: object) => void} parts.lost is called when it has ended, unless by `close`
+   * Takes a socket that is being opened, the codec of its frames, and what is counted. Calls `opened(welcome)` once the
+   * sidecar has said so, `take(frame)` with all that is no answer, `lost(how)` at the end, unless that is by `close`.
    */
   constructor(socket, parts) {
     this.#socket = socket
@@ -64,7 +59,7 @@ export class Connection {
     this.#lose({ code, retryAfterMs: retry_after_ms, sentence: `closed with ${code}${words ? `, ${words}` : ""}` })
   }
 
-  // ------------------------------------------------------------------ what comes
+  // What comes
 
   #receive(payload) {
     const { codec, counts, opened, take } = this.#parts
@@ -104,7 +99,7 @@ export class Connection {
     answered?.()
   }
 
-  // ------------------------------------------------------------------ what is sent
+  // What is sent
 
   /** Sends a message: a request, or a ping; returns whether there was a connection. Throws if it cannot be encoded. */
   send(message) {

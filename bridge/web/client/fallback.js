@@ -30,11 +30,8 @@ export class Fallback {
   #abort = null
 
   /**
-   * @param {object} parts
-   * @param {Set<string>} parts.transports that may be used: sse, polling
-   * @param {(frames: object[]) => void} parts.tell takes what comes
-   * @param {(rows: object[]) => object[]} parts.acknowledge takes where subscriptions begin; returns their places
-   * @param {(transport: string) => void} parts.changed is called when `transport` has changed
+   * Calls `tell(frames)` with what comes, `acknowledge(rows)` with where subscriptions begin, which returns their
+   * places, and `changed(transport)`; `transports` is a Set of those that may be used.
    */
   constructor({ http, positions, clock, EventSource, transports, pollInterval, tell, acknowledge, changed }) {
     const sources = { http, positions, clock, EventSource }
@@ -93,7 +90,7 @@ export class Fallback {
     })
   }
 
-  // ------------------------------------------------------------------ Server-Sent Events
+  // Server-Sent Events
 
   /** Listens until it ends; returns whether it worked. */
   async #listen(signal) {
@@ -142,7 +139,7 @@ export class Fallback {
     })
   }
 
-  // ------------------------------------------------------------------ polling
+  // Polling
 
   async #poll(signal, lastsMs) {
     const until = this.clock.now() + lastsMs
@@ -155,10 +152,7 @@ export class Fallback {
     } while (!signal.aborted && this.clock.now() < until)
   }
 
-  /**
-   * Asks once for each place what is new, and tells it.
-   * @returns {Promise<number>} after how many milliseconds the sidecar wants to be asked again; 0: it does not say
-   */
+  /** Asks once for each place what is new; returns after how many milliseconds to ask again, 0 if that is not said. */
   async round(places, signal) {
     const whole = new Set(places.map((place) => place.name))
     const asked = places.filter(({ name, stream }) => name === stream || !whole.has(stream))

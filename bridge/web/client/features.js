@@ -35,12 +35,7 @@ export class Features {
   #overrides = {}
   #storage
 
-  /**
-   * @param {object} [options]
-   * @param {Record<string, boolean | number>} [options.flags] defaults: true, false, or the percentage of visitors
-   * @param {Storage} [options.storage] where overrides and the visitor's id are kept
-   * @param {() => number} [options.random]
-   */
+  /** A flag is true, false or the percentage of visitors; overrides and the visitor's id are kept in the storage. */
   constructor({ flags = { websockets: true }, storage, random = Math.random } = {}) {
     this.#flags = { ...flags }
     this.#storage = workingStorage(storage)

@@ -11,7 +11,7 @@ const [STREAM_OPTION, JSON_OPTION] = [50101, 50102] // field numbers of options.
 const text = (bytes) => new TextDecoder().decode(bytes)
 const utf8 = (string) => new TextEncoder().encode(string)
 
-// ---------------------------------------------------------------------- the wire
+// The wire
 
 /** Splits a message into its fields: [number, value], where value is a BigInt, a DataView or bytes. */
 function split(bytes) {
@@ -90,7 +90,7 @@ function unpack(type, bytes) {
   return Array.from({ length: bytes.length / size }, (_, index) => view(index))
 }
 
-// ---------------------------------------------------------------------- the schema
+// The schema
 
 const all = (fields, number) => fields.filter((field) => field[0] === number).map((field) => field[1])
 const last = (fields, number) => all(fields, number).at(-1)
@@ -219,7 +219,7 @@ function encode(types, name, members) {
   return Uint8Array.from(out)
 }
 
-// ---------------------------------------------------------------------- requests
+// Requests
 
 const REQUESTS = {
   "state_stream.subscribe": (params) => ({ subscribe: { subscriptions: params.map(named).map(startMembers) } }),
@@ -254,7 +254,7 @@ function scalar(value) {
   return typeof value === "boolean" ? { truth: value } : { text: value }
 }
 
-// ---------------------------------------------------------------------- the codec
+// The codec
 
 export class ProtoCodec {
   subprotocol = "theblock.v1.proto"

@@ -31,8 +31,7 @@ function securely(url, location) {
 /**
  * Starts a dashboard: reads the sidecar's config, shows the current values and goes on live, over the WebSocket if the
  * feature `websockets` is on for this visitor, else by polling. On localhost `window.ws` and `window.features` are set.
- * @param {object} [options] those of BlockWebSocket, and `config`: the URL of config.json
- * @returns {Promise<{ws: BlockWebSocket, store: Store, features: Features, config: object}>}
+ * Its options are those of BlockWebSocket, and `config`: the URL of config.json.
  */
 export async function start(options = {}) {
   const { url: given = globalThis.BLOCK_BUSTER_WS, location = globalThis.location } = options

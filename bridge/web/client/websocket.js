@@ -80,10 +80,7 @@ export class BlockWebSocket {
   #gaveUp = false // on the WebSocket
   #wasConnected = false // at any time
 
-  /**
-   * @param {string | object} [url] of the WebSocket, or the options
-   * @param {object} [options]
-   */
+  /** Takes the URL of the WebSocket and options, or options alone. */
   constructor(url, options = {}) {
     if (url !== null && typeof url === "object") [url, options] = [url.url, url]
     const all = (this.#options = complete(options))
@@ -114,7 +111,7 @@ export class BlockWebSocket {
     for (const one of all.streams) typeof one === "string" ? this.#add(one) : this.#add(one.stream, one)
   }
 
-  // ------------------------------------------------------------------ what users see
+  // What users see
 
   /** How many tries there were since the last steady connection; set it to 0 to begin anew. */
   get reconnectAttempts() {
@@ -272,7 +269,7 @@ export class BlockWebSocket {
     this.#publish()
   }
 
-  // ------------------------------------------------------------------ connections
+  // Connections
 
   #add(stream, { stream: _stream, ...options } = {}) {
     const place = this.#positions.add(stream, options)
@@ -365,7 +362,7 @@ export class BlockWebSocket {
     this.#publish()
   }
 
-  // ------------------------------------------------------------------ a tab that nobody looks at
+  // A tab that nobody looks at
 
   #look = () => {
     const { document, hiddenDelay } = this.#options
@@ -387,7 +384,7 @@ export class BlockWebSocket {
     this.#publish()
   }
 
-  // ------------------------------------------------------------------ subscriptions
+  // Subscriptions
 
   /**
    * Asks for subscriptions, all in one step: an update for several of them comes once. The pong of the ping behind that
@@ -446,7 +443,7 @@ export class BlockWebSocket {
     this.#ask(places)
   }
 
-  // ------------------------------------------------------------------ what is told
+  // What is told
 
   #tell(frames) {
     for (const frame of frames) {

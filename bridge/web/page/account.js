@@ -4,11 +4,7 @@ import { places, given, whole, write } from "./text.js"
 
 const SUGGESTED = 30
 
-/**
- * Watches the account that the form names.
- * @param {BlockWebSocket} ws the client
- * @param {string} base where the sidecar's HTTP is
- */
+/** Watches the account that the form names; `base` is where the sidecar's HTTP is. */
 export function watchAccounts(ws, base) {
   const form = document.querySelector("#account form")
   const note = document.querySelector("#watched")

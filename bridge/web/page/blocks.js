@@ -34,10 +34,12 @@ export class Blocks {
     this.redraw()
   }
 
-  /** Takes updates of before, for the heights that are not known. */
+  /** Takes updates of before; the blocks that came meanwhile stand behind them. */
   seed(updates) {
-    const known = new Set(this.#blocks.map(({ height }) => height))
-    for (const update of updates) if (!known.has(Number(update.data.height))) this.take(update)
+    const later = this.#blocks
+    this.#blocks = []
+    for (const update of updates) this.take(update)
+    for (const block of later) this.take({ data: block, time: block.time })
   }
 
   /** Forgets everything: the chain begins anew. */

@@ -1,4 +1,5 @@
 /** A chart: uPlot in the colours of the page, with its newest value as text, and in words for screen readers. */
+import { redraw } from "./painter.js"
 import { brief, clock, given, write } from "./text.js"
 
 /* global uPlot */
@@ -10,14 +11,15 @@ let colours
 function readColours() {
   const style = getComputedStyle(document.documentElement)
   colours = ["line-1", "line-2", "muted", "rule"].map((name) => style.getPropertyValue(`--${name}`))
-  for (const chart of charts) chart.plot.redraw()
+  for (const { plot } of charts) redraw(() => plot.redraw())
 }
 
 readColours()
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", readColours)
 
+// A size is told after the views of a frame were drawn: another draw belongs to the next.
 const resized = new ResizeObserver((entries) => {
-  for (const { target, contentRect } of entries) target.chart.plot.setSize({ width: contentRect.width, height: HEIGHT })
+  for (const { target, contentRect: { width } } of entries) redraw(() => target.chart.resize(width))
 })
 
 const axis = (more) => ({ stroke: () => colours[2], font: "11px system-ui", ticks: { show: false }, gap: 4, ...more })
@@ -54,7 +56,7 @@ export class Chart {
     const options = {
       width: this.#box.clientWidth,
       height: HEIGHT,
-      padding: [6, 4, 0, 0],
+      padding: [6, 12, 0, 0],
       legend: { show: false },
       cursor: { y: false, drag: { x: false } },
       scales: { x: { time: !bars }, y: { range: range(bars) } },
@@ -69,6 +71,10 @@ export class Chart {
     charts.add(this)
     resized.observe(this.#box)
     this.#showValue(this.plot)
+  }
+
+  resize(width) {
+    if (width !== this.plot.width) this.plot.setSize({ width, height: HEIGHT })
   }
 
   draw(data) {

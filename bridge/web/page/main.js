@@ -18,6 +18,7 @@ const format = new URLSearchParams(location.search).get("format") === "proto" ? 
 
 /** Returns the newest updates of a stream that history holds, the oldest first; none if they cannot be had. */
 async function past(stream) {
+  await ws.paint() // the current values come first
   const response = await fetch(`${base}/state/${stream}/history?limit=${PAST}&reverse=1`).catch(() => null)
   return response?.ok ? (await response.json()).updates.reverse() : []
 }
