@@ -18,7 +18,7 @@ from bridge.settings import LogSettings, SidecarSettings, StateSettings, UpSetti
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
-COLLECTIONS: Final = (10_000, 5, 20)
+COLLECTIONS: Final = (10_000, 3, 33)
 """Thresholds of garbage collection (gc.set_threshold).
 
 With Python's own, 700, full collections were 28 % of the work when 4,000 clients came at once, and the longest held the

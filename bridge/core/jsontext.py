@@ -7,7 +7,7 @@ a double or of thousands of digits, lone surrogates (they cannot be written as U
 import json
 import math
 from collections import Counter
-from typing import NoReturn
+from typing import Final, NoReturn
 
 
 class JsonError(ValueError):
@@ -25,12 +25,7 @@ def parse_json(text: str | bytes, depth: int) -> object:
         JsonError: it is not JSON, or not JSON that we accept.
     """
     try:
-        value = json.loads(
-            text if isinstance(text, str) else text.decode(),  # json would take bytes in UTF-16 and UTF-32 too
-            object_pairs_hook=unique_keys,
-            parse_constant=refuse_constant,
-            parse_float=finite_float,
-        )
+        value = DECODER.decode(text if isinstance(text, str) else text.decode())
     except JsonError:
         raise
     except RecursionError:
@@ -100,3 +95,8 @@ def check_surrogates(text: str | bytes, value: object) -> None:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise JsonError("a string has half of a surrogate pair") from None
+
+
+DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=unique_keys, parse_constant=refuse_constant, parse_float=finite_float
+)

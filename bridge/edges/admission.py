@@ -19,8 +19,8 @@ from bridge.edges.handshake import Refusal
 LONGEST_WAIT_SECONDS: Final = 5.0
 """How long a handshake may wait for its turn: clients give one up after 10 s or more."""
 
-AT_ONCE: Final = 32
-"""How many handshakes are answered in one turn of the loop: some 10 ms."""
+AT_ONCE: Final = 16
+"""How many handshakes are answered in one turn of the loop: some 4 ms; an update takes three turns to a client."""
 
 
 class Slices:

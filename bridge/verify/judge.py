@@ -358,7 +358,7 @@ class Judge:
             if not subscription.shared and first > run.forgotten:  # else what it stands in for is not to be told
                 self.check_stand_in(where, subscription, update, newest, run)
             subscription.missed.append((first, last))
-            subscription.at, subscription.standing_in = last, []
+            subscription.at, subscription.opening, subscription.standing_in = last, [], []
             subscription.newest |= {key: one.seq for key, one in newest.items()}
 
     def check_stand_in(
@@ -386,6 +386,7 @@ class Judge:
             filtered = subscription.filtered
             subscription.begin(subscription.epoch, start, told=False)
             subscription.filtered = filtered
+            subscription.opening = before if subscription.where is not None else []
             subscription.standing_in = [seq for seq in opening if seq >= first]
 
     def on_next(self, message: Data, update: Published, subscriptions: list[Subscription]) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.edges.admission import LONGEST_WAIT_SECONDS, Turns
+from bridge.edges.admission import AT_ONCE, LONGEST_WAIT_SECONDS, Slices, Turns
 from tests.edges.rawclient import RawClient
 from tests.edges.rig import Options, until, within
 
@@ -44,6 +44,25 @@ def test_never_more_than_the_rate_whoever_comes_when(rate, pauses):
             assert 0 <= wait <= LONGEST_WAIT_SECONDS
             starts.append(now + wait)
     assert all(later - before >= 1 / rate - 1e-6 for before, later in itertools.pairwise(starts))
+
+
+async def test_in_one_turn_of_the_loop_only_so_many_go_on_in_the_order_in_which_they_came():
+    slices, turn, went_on = Slices(3), 0, []
+
+    async def come(number: int) -> None:
+        if (place := slices.take()) is not None:
+            await place
+        went_on.append((number, turn))
+
+    comers = [asyncio.ensure_future(come(number)) for number in range(10)]
+    await asyncio.sleep(0)
+    comers[4].cancel()  # it has waited long enough: its place is the next one's
+    for turn in range(1, 20):  # noqa: B007
+        await asyncio.sleep(0)
+    assert [number for number, _ in went_on] == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+    most = max(len(list(group)) for _, group in itertools.groupby(went_on, key=lambda gone: gone[1]))
+    assert most == 3
+    assert slices.take() is None, "whoever comes later finds room"
 
 
 class TestPaced:
@@ -123,3 +142,11 @@ class TestRoom:
         impatient.reset()
         await until(lambda: rig.edge.waiting == 0, "its turn has come")
         await until(lambda: len(rig.edge.wires) == 1, "the other one is left")
+
+
+async def test_many_who_come_at_once_are_all_served_and_counted(rig, dial):
+    clients = [await dial() for _ in range(4 * AT_ONCE)]
+    answers = await asyncio.gather(*(client.shake("/ws?subscribe=block_updates", **V1) for client in clients))
+    assert {answer.status for answer in answers} == {101}
+    await until(lambda: len(rig.edge.wires) == len(clients), "all are served")
+    assert (rig.edge.waiting, rig.edge.accepted) == (0, len(clients))

@@ -384,6 +384,7 @@ def test_what_opens_an_epoch_may_stand_in_for_a_range(oracle):
         ([3, 2], [6, 9], set()),  # it began at 3
         ([6], [9], set()),
         ([6], [], {"lost"}),
+        ([2], [-6, 9], set()),  # it began at 4 or 5, and misses 6
     ],
 )
 def test_a_filtered_subscription_begins_in_an_epoch_where_what_it_selects_is_what_its_snapshots_say(
@@ -398,7 +399,8 @@ def test_a_filtered_subscription_begins_in_an_epoch_where_what_it_selects_is_wha
         oracle.published(accounts[seq])
     client = oracle.client("one")
     client.subscribed("account", epoch="e1", seq=5, where={"n": {"gt": 0}})
-    get(client, *(snapshot(accounts[seq]) for seq in opening), *(accounts[seq] for seq in then))
+    get(client, *(snapshot(accounts[seq]) for seq in opening))
+    get(client, *(accounts[seq] if seq > 0 else missed(accounts[-seq], -seq, -seq) for seq in then))
     assert {violation.kind for violation in oracle.verdict().violations} == kinds
 
 
