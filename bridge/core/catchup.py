@@ -108,6 +108,15 @@ class CatchUp:
             self._queue.append(reader)
             self._wake()
 
+    def _prefer(self, reader: Reader) -> None:
+        """Give a reader the next turn, since a page has come for it.
+
+        Were it the last, the page might be gone again before, for those of all the others: nobody would ever go on.
+        """
+        self.enqueue(reader)
+        if self._queue and self._queue[-1] is reader:
+            self._queue.rotate()
+
     def forget(self, reader: Reader) -> None:
         """Let a reader go that is gone."""
         self.note_pace(reader)
@@ -192,7 +201,7 @@ class CatchUp:
             return set()
         wait = self._waits.get(reader)
         if wait is None:
-            wait = self._waits[reader] = Wait(lambda: self.enqueue(reader), set())
+            wait = self._waits[reader] = Wait(lambda: self._prefer(reader), set())
         wait.histories.clear()
         for history, place in needs:
             wait.histories.add(history)

@@ -105,6 +105,20 @@ def test_a_reader_that_waits_costs_no_turns():
     assert len(client.updates) == 601
 
 
+def test_readers_that_need_more_pages_than_there_is_room_for_all_go_on(monkeypatch):
+    monkeypatch.setattr(catchup_module, "SLICE_READERS", 1)
+    world = deep_world(4 * PAGE_UPDATES)
+    world.hub.pages.limit_bytes = 1  # the newest page alone
+    clients = [world.client(f"client {number}") for number in range(3)]
+    for number, client in enumerate(clients):
+        client.subscribe({"stream": BLOCKS, "since": {"epoch": "e1", "seq": number * PAGE_UPDATES}})
+    for _ in range(500):
+        world.slice()
+        world.disk.answer_all()
+    assert [len(client.updates) for client in clients] == [4 * PAGE_UPDATES, 3 * PAGE_UPDATES, 2 * PAGE_UPDATES]
+    good(world)
+
+
 def test_who_leaves_while_waiting_leaves_nothing():
     world = deep_world(600)
     client = world.client()
