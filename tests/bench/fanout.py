@@ -49,6 +49,19 @@ MOST_DELIVERIES: Final = 100_000
 """Deliveries a second that one core can be asked for."""
 
 JOINED: Final = "joined floor"
+
+ENVELOPE_BYTES: Final = 98
+"""What the bridge puts around an update: type, stream, position and time. What is published through it is that much
+shorter, as far as the load generator can, so that all servers send about 200 bytes."""
+
+ONE, FOUR, PENDING = (mode.title for mode in MODES[:3])
+MOST: Final = {
+    (ONE, "floor"): 1.5, (ONE, "aiohttp"): 0.9, (ONE, "node ws"): 0.9, (ONE, "nchan"): 0.9, (ONE, "websockets"): 0.7,
+    (ONE, "fastapi"): 0.6, (FOUR, "floor"): 1.4, (PENDING, JOINED): 1.35, (PENDING, "node ws"): 0.27,
+    (PENDING, "nchan"): 0.27, (PENDING, "bun"): 1.3,
+}  # fmt: skip
+"""What the bridge may cost, of others, with 1,000 clients."""
+
 FLOORS: Final = {"floor": partial(floor, "send"), JOINED: partial(floor, "batch")}
 OTHER_FILES: Final = 256
 
@@ -69,7 +82,10 @@ def compare(report: Report, clients: int, starts: dict[str, Start]) -> None:
     """Measure servers in every mode, all with their clients connected."""
     with ExitStack() as stack:
         servers = {name: stack.enter_context(start()) for name, start in starts.items()}
-        loads = {name: stack.enter_context(loaded(server, clients)) for name, server in servers.items()}
+        loads = {
+            name: stack.enter_context(loaded(server, clients, "-S", str(200 - ENVELOPE_BYTES * (name == "bridge"))))
+            for name, server in servers.items()
+        }
         for mode in MODES:
             if clients * mode.rate <= MOST_DELIVERIES:
                 longer = max(2 if mode.rate else 1, clients / 2500)  # several updates in each measurement
@@ -96,7 +112,12 @@ def tell(report: Report, clients: int, mode: Mode, runs: dict[str, list[dict[str
             of_floor=Spread.of_ratios(values, costs[base]), bridge_of_it=Spread.of_ratios(costs["bridge"], values),
             updates_per_read=statistics.mean(run["updates"] / max(run["recvs"], 1) for run in runs[name]),
             deliveries_per_s=round(statistics.mean(run["deliveries_per_s"] for run in runs[name])),
+            bytes=round(statistics.mean(run["payload_bytes"] / max(run["updates"], 1) for run in runs[name])),
         )  # fmt: skip
+    for (title, name), most in MOST.items():
+        if clients == 1000 and title == mode.title and name in costs:
+            ratio = Spread.of_ratios(costs["bridge"], costs[name]).median
+            report.target(f"{title}: the bridge, of {name}", ratio, most)
 
 
 if __name__ == "__main__":
