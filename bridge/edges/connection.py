@@ -16,8 +16,8 @@ class Connection(Protocol):
 
     closed: asyncio.Future[None]
 
-    def check(self, now: float) -> None:
-        """Do what is due, and end it if its peer shows no life; called about once a second with the loop time."""
+    def check(self, now: float) -> bool:
+        """Do what is due, about once a second, at a loop time; return whether it was dropped: its peer takes nothing."""
 
     def tell_upstream(self, status: Status) -> None:
         """Tell that the state of what feeds the hub has changed."""

@@ -296,28 +296,34 @@ class Wire(asyncio.BufferedProtocol):
 
     # ------------------------------------------------------------------ liveness
 
-    def check(self, now: float) -> None:
+    def check(self, now: float) -> bool:
         """Ping a silent peer; abort one that shows no life or takes nothing. Called about once a second.
 
         Args:
             now: loop time.
+
+        Returns:
+            Whether it was aborted.
         """
         if self._closing:
-            return
+            return False
         self._apply(self._session.tick(self._hub.monotonic_ms()))
         if self._stalled_since is not None:
-            self._check_stall(now)
-        elif self._pinged:
+            return self._check_stall(now, self._stalled_since)
+        if self._pinged:
             if now - self._life > self._patience.ping_interval_seconds + self._patience.pong_timeout_seconds:
                 self.close(STALLED, "no answer to a ping")
         elif now - self._life > self._patience.ping_interval_seconds:
             self._pinged = True
             self._transport.write(PING)
+        return False
 
-    def _check_stall(self, now: float) -> None:
+    def _check_stall(self, now: float, since: float) -> bool:
         left_bytes = self._transport.get_write_buffer_size()
         if left_bytes < self._left_bytes:
             self._stalled_since = now
-        elif now - cast(float, self._stalled_since) > self._patience.stall_timeout_seconds:
+        elif now - since > self._patience.stall_timeout_seconds:
             self._transport.abort()
+            return True
         self._left_bytes = left_bytes  # more than before where answers were added
+        return False

@@ -181,24 +181,30 @@ class EventWire(asyncio.Protocol):
     def _waiting_bytes(self) -> int:
         return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
-    def check(self, now: float) -> None:
+    def check(self, now: float) -> bool:
         """Show life in every ping interval; abort a peer that takes nothing. Called about once a second.
 
         Args:
             now: loop time.
+
+        Returns:
+            Whether it was aborted.
         """
         if self._closing:
-            return
+            return False
         if self._stalled_since is not None:
-            self._check_stall(now, self._stalled_since)
-        elif now - self._beat > self._patience.ping_interval_seconds:
+            return self._check_stall(now, self._stalled_since)
+        if now - self._beat > self._patience.ping_interval_seconds:
             self._beat = now
             self._write(COMMENT)
+        return False
 
-    def _check_stall(self, now: float, since: float) -> None:
+    def _check_stall(self, now: float, since: float) -> bool:
         left_bytes = self._waiting_bytes
         if left_bytes < self._left_bytes:
             self._stalled_since = now
         elif now - since > self._patience.stall_timeout_seconds:
             self.abort()
+            return True
         self._left_bytes = left_bytes
+        return False
