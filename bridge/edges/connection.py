@@ -17,7 +17,7 @@ class Connection(Protocol):
     closed: asyncio.Future[None]
 
     def check(self, now: float) -> bool:
-        """Do what is due, about once a second, at a loop time; return whether it was dropped: its peer takes nothing."""
+        """Do what is due, about once a second, at a loop time; return whether it was dropped, for taking nothing."""
 
     def tell_upstream(self, status: Status) -> None:
         """Tell that the state of what feeds the hub has changed."""

@@ -33,8 +33,8 @@ from bridge.edges.wire import MakeSession, Patience, Wire
 CHECK_SECONDS = 1.0
 """How often connections are checked for life, at least."""
 
-CHECKED_AT_ONCE, DROPPED_AT_ONCE = 1000, 16
-"""How many connections are checked, and how many may be dropped, in one turn of the loop: some 3 ms."""
+CHECKED_AT_ONCE, DROPPED_AT_ONCE = 1000, 4
+"""How many connections are checked, and how many may be dropped, in one turn of the loop: a millisecond or two."""
 
 INBOX_BYTES = 1 << 18
 """How much of a connection is read at once: as much as asyncio reads."""

@@ -2,8 +2,8 @@
 
 What they held is free within the process, and the C library keeps it, because what lies between is in use: 37 MB
 after a thousand readers that were dropped with full buffers (glibc 2.36). malloc_trim(3) gives it back, in 0.1 to
-0.2 ms a megabyte. Before that what refers to itself is collected, as asyncio's transports do: around it no memory can go
-back.
+0.2 ms a megabyte. Before that what refers to itself is collected, as asyncio's transports do: around it no memory can
+go back.
 """
 
 import ctypes
