@@ -54,10 +54,16 @@ class End(asyncio.Protocol):
             self.peer.abort()
         elif not self.proxy.stalled:
             self.transport.resume_reading()
+            self.plan()
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is somebody to pass bytes on to: on 3.11.2, bytes come although reading is paused."""
+        return self.peer is not None and self.peer.transport is not None
 
     def data_received(self, data: bytes) -> None:
         proxy = self.proxy
-        if not proxy.shaped and not self.waiting:
+        if not proxy.shaped and not self.waiting and self.connected:
             self.pass_on(data)
             return
         loop = asyncio.get_running_loop()
@@ -86,11 +92,12 @@ class End(asyncio.Protocol):
         """Pass on what is due; all of it once the proxy shapes nothing any more."""
         self.timer = None
         now = asyncio.get_running_loop().time() + 0.001
-        while self.waiting and not self.proxy.stalled and (self.waiting[0][0] <= now or not self.proxy.shaped):
+        ready = self.connected and not self.proxy.stalled
+        while self.waiting and ready and (self.waiting[0][0] <= now or not self.proxy.shaped):
             _, piece = self.waiting.popleft()
             self.size -= len(piece)
             self.pass_on(piece)
-        if not self.proxy.stalled:
+        if ready:
             self.plan()
         if self.over and not self.waiting:
             self.pass_end()
