@@ -1,5 +1,6 @@
 """A client that reads a third of what comes, from a service whose memory is short: it gets all of it, late."""
 
+import asyncio
 import json
 
 import grpc
@@ -15,6 +16,8 @@ ROUNDS, PUBLISHED, READ = 40, 100, 30
 
 REMEMBERED = 256
 """Updates that either process remembers; what is older the journal has."""
+
+UPSTREAM_UNAVAILABLE = -32010
 
 SMALL = ("--send-buffer-bytes", "8192", "--write-buffer-bytes", "8192")
 RECEIVE_BUFFER_BYTES = 8192
@@ -69,9 +72,14 @@ class Reader:
             await self.read()
 
     async def ask(self, method: str, *params: object) -> dict:
-        await self.raw.ask({"jsonrpc": "2.0", "method": method, "params": params, "id": method})
-        while (answer := await self.read()).get("id") != method:
-            pass
+        """Ask until the sidecar, which has just started, can decide on positions."""
+        answer: dict = {}
+        async with asyncio.timeout(30):
+            while "result" not in answer:
+                await self.raw.ask({"jsonrpc": "2.0", "method": method, "params": params, "id": method})
+                while (answer := await self.read()).get("id") != method:
+                    pass
+                assert "result" in answer or answer["error"]["code"] == UPSTREAM_UNAVAILABLE, answer
         return answer["result"]
 
 
