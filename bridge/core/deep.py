@@ -362,6 +362,8 @@ class Pages:
         if page is not None:
             page.held = False
             self.size_bytes -= page.size_bytes
+            for update in (*page.updates, *page.base):
+                update.page = None  # so that it is gone at once, not when garbage is collected
 
     def _wake(self, place: Place) -> None:
         for waiter in self._waits.pop(place, ()):

@@ -1,6 +1,7 @@
 """What lies behind memory: pages, whoever reads from them, and what cannot be had."""
 
 import json
+import sys
 
 import pytest
 
@@ -117,6 +118,16 @@ def test_readers_that_need_more_pages_than_there_is_room_for_all_go_on(monkeypat
         world.disk.answer_all()
     assert [len(client.updates) for client in clients] == [4 * PAGE_UPDATES, 3 * PAGE_UPDATES, 2 * PAGE_UPDATES]
     good(world)
+
+
+def test_a_page_that_is_let_go_is_gone_at_once():
+    world = deep_world(2 * PAGE_UPDATES)
+    client = world.client()
+    client.subscribe({"stream": BLOCKS, "since": {"epoch": "e1", "seq": 0}})
+    settle(world, client)
+    update = world.hub.pages.held[0].updates[0]
+    world.hub.pages.drop(BLOCKS)
+    assert sys.getrefcount(update) == 2, "the page holds it still"
 
 
 def test_who_leaves_while_waiting_leaves_nothing():
