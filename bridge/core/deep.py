@@ -92,10 +92,9 @@ class DeepPage:
         refused: whether it cannot be had; it has nothing then.
         read_ms: when it was read, or could not be, Unix milliseconds.
         size_bytes: what it costs in memory now, encoded forms included.
-        held: whether it counts.
     """
 
-    __slots__ = ("base", "based", "end", "first", "held", "place", "read_ms", "refused", "size_bytes", "updates")
+    __slots__ = ("base", "based", "end", "first", "place", "read_ms", "refused", "size_bytes", "updates")
 
     def __init__(
         self, place: Place, first: int, end: int, updates: list[Update], base: list[Update], *, based: bool
@@ -108,7 +107,6 @@ class DeepPage:
         self.based = based
         self.refused = False
         self.read_ms = 0
-        self.held = False
         self.size_bytes = 0
         for update in (*updates, *base):
             update.page = self
@@ -232,11 +230,10 @@ class Pages:
             waiters.pop(waiter, None)
 
     def grow(self, page: DeepPage, size_bytes: int) -> None:
-        """Note that a page costs more, since an update on it was encoded."""
+        """Note that a page that is held costs more, since an update on it was encoded."""
         page.size_bytes += size_bytes
-        if page.held:
-            self.size_bytes += size_bytes
-            self._keep_to_limit()
+        self.size_bytes += size_bytes
+        self._keep_to_limit()
 
     def arrived(self, has: Callable[[Place], bool]) -> list[Waiter]:
         """Return who waited for a position that has come.
@@ -337,7 +334,6 @@ class Pages:
     def _put(self, page: DeepPage) -> None:
         self._let_go(page.place)
         self._pages[page.place] = page
-        page.held = True
         self.size_bytes += page.size_bytes
         if page.end < page.place.end:
             self._note_cut(page)
@@ -360,7 +356,6 @@ class Pages:
     def _let_go(self, place: Place) -> None:
         page = self._pages.pop(place, None)
         if page is not None:
-            page.held = False
             self.size_bytes -= page.size_bytes
             for update in (*page.updates, *page.base):
                 update.page = None  # so that it is gone at once, not when garbage is collected

@@ -89,7 +89,7 @@ class Update:
         prev: seq of the key's previous update on keyed streams, 0 at first.
         raw: the serialized Update, byte for byte as the state service made it.
         ordinal: its place among all updates of this hub; set when the hub takes it in.
-        page: that it is on, if it was read from disk again.
+        page: that it is on while that is held, if it was read from disk again.
         size_bytes: what it costs in memory now, encoded forms included.
     """
 
