@@ -18,7 +18,7 @@ from bridge.core.position import Position
 from bridge.core.streams import Catalogue
 from bridge.edges.grpc.server import Service
 from bridge.edges.grpc.state import StateStreamService
-from bridge.edges.wire import Patience
+from bridge.edges.patience import Patience
 from bridge.ops.call_cache import CallCache
 from bridge.ops.node_gate import NodeGate
 from bridge.settings import HistorySettings, NodeSettings, SidecarSettings, StateSettings, WebSocketSettings

@@ -28,7 +28,8 @@ from bridge.edges.handshake import (
     wanted_format,
     wanted_streams,
 )
-from bridge.edges.wire import MakeSession, Patience, Wire
+from bridge.edges.patience import Patience
+from bridge.edges.wire import MakeSession, Wire
 
 CHECK_SECONDS = 1.0
 """How often connections are checked for life, at least."""

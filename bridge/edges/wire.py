@@ -6,11 +6,8 @@ and every close code and reason is ours.
 """
 
 import asyncio
-import socket
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import cast
 
 from bridge.core.audience import SILENT, Reader
 from bridge.core.codes import STALLED, Close
@@ -21,6 +18,7 @@ from bridge.core.hub import Hub, Status
 from bridge.core.limits import Limits
 from bridge.core.session import Await, Effect, Send, Session, Shut
 from bridge.core.update import Format
+from bridge.edges.patience import Patience, Stall, bound_buffers
 from bridge.ops.deep import WAIT_SECONDS
 
 CLOSE_SECONDS = 2.0
@@ -34,25 +32,6 @@ MakeSession = Callable[[Hub, Reader, Limits], Session]
 PING = frame(Opcode.PING, b"")
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a peer is waited for, and how much is held for it.
-
-    Attributes:
-        ping_interval_seconds: silence after which it is pinged.
-        pong_timeout_seconds: silence after a ping after which it is aborted.
-        stall_timeout_seconds: how long its socket may take nothing.
-        send_buffer_bytes: SO_SNDBUF, so that the kernel does not hide a stall.
-        write_buffer_bytes: what may wait in the process before the socket counts as full.
-    """
-
-    ping_interval_seconds: float = 25.0
-    pong_timeout_seconds: float = 10.0
-    stall_timeout_seconds: float = 60.0
-    send_buffer_bytes: int = 65_536
-    write_buffer_bytes: int = 32_768
-
-
 class Wire(asyncio.BufferedProtocol):
     """The protocol of a connection after its handshake.
 
@@ -62,9 +41,8 @@ class Wire(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_awaited", "_closing", "_deadline", "_decoder", "_discarded", "_handler", "_hub", "_inbox", "_left_bytes",
-        "_life", "_loop", "_patience", "_pinged", "_reader", "_received", "_session", "_stalled_since", "_transport",
-        "closed", "opened",
+        "_awaited", "_closing", "_deadline", "_decoder", "_discarded", "_handler", "_hub", "_inbox", "_life", "_loop",
+        "_patience", "_pinged", "_reader", "_received", "_session", "_stall", "_transport", "closed", "opened",
     )  # fmt: skip
 
     def __init__(
@@ -107,12 +85,9 @@ class Wire(asyncio.BufferedProtocol):
         self.closed: asyncio.Future[None] = self._loop.create_future()
         self.opened = self._life = self._loop.time()
         self._pinged = False
-        self._stalled_since: float | None = None
-        self._left_bytes = 0
+        self._stall = Stall()
         transport.set_protocol(self)
-        transport.set_write_buffer_limits(high=patience.write_buffer_bytes)
-        if (sock := cast("socket.socket | None", transport.get_extra_info("socket"))) is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, patience.send_buffer_bytes)
+        bound_buffers(transport, patience)
         hub.attach(self._reader)
 
     def open(self, streams: list[str]) -> None:
@@ -145,13 +120,12 @@ class Wire(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         """Note that the socket takes no more."""
-        self._stalled_since = self._loop.time()
-        self._left_bytes = self._transport.get_write_buffer_size()
+        self._stall.begin(self._loop.time(), self._transport.get_write_buffer_size())
         self._hub.block(self._reader)
 
     def resume_writing(self) -> None:
         """Note that the socket takes more again."""
-        self._stalled_since = None
+        self._stall.end()
         if not self._closing:
             self._life, self._pinged = self._loop.time(), False  # it has read; its pong may have had to wait
             self._hub.unblock(self._reader)
@@ -308,8 +282,8 @@ class Wire(asyncio.BufferedProtocol):
         if self._closing:
             return False
         self._apply(self._session.tick(self._hub.monotonic_ms()))
-        if self._stalled_since is not None:
-            return self._check_stall(now, self._stalled_since)
+        if self._stall.lasts:
+            return self._drop_stalled(now)
         if self._pinged:
             if now - self._life > self._patience.ping_interval_seconds + self._patience.pong_timeout_seconds:
                 self.close(STALLED, "no answer to a ping")
@@ -318,12 +292,9 @@ class Wire(asyncio.BufferedProtocol):
             self._transport.write(PING)
         return False
 
-    def _check_stall(self, now: float, since: float) -> bool:
+    def _drop_stalled(self, now: float) -> bool:
         left_bytes = self._transport.get_write_buffer_size()
-        if left_bytes < self._left_bytes:
-            self._stalled_since = now
-        elif now - since > self._patience.stall_timeout_seconds:
+        over = self._stall.longer_than(self._patience.stall_timeout_seconds, now, left_bytes)
+        if over:
             self._transport.abort()
-            return True
-        self._left_bytes = left_bytes  # more than before where answers were added
-        return False
+        return over

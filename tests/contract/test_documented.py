@@ -14,7 +14,8 @@ from bridge.core.requests import HISTORY, SUBSCRIBE
 from bridge.core.streams import Catalogue
 from bridge.core.where import TESTS
 from bridge.edges.handshake import SUBPROTOCOLS
-from bridge.edges.wire import CLOSE_SECONDS, Patience
+from bridge.edges.patience import Patience
+from bridge.edges.wire import CLOSE_SECONDS
 from bridge.ops.metrics import PREFIX
 from generated.theblock.state.v1 import options_pb2, update_pb2
 from tests.contract.pages import OPERATIONS, PROTOCOL, ROOT, plain, quoted, table

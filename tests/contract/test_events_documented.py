@@ -11,7 +11,7 @@ from bridge.edges.documents.paths import EVENT_DATA, HTTP_SCHEMAS
 from bridge.edges.events.edge import HEADERS, RETRY_MS
 from bridge.edges.events.request import PARAMETERS
 from bridge.edges.events.wire import DISCARD_BYTES
-from bridge.edges.wire import Patience
+from bridge.edges.patience import Patience
 from tests import frames
 from tests.contract.pages import PROTOCOL, ROOT, plain, quoted, table
 from tests.eventsource import EventSource

@@ -22,9 +22,9 @@ from bridge.edges.documents import DocumentsEdge
 from bridge.edges.events import EventsEdge
 from bridge.edges.guard import Guard
 from bridge.edges.http import HttpEdge
+from bridge.edges.patience import Patience
 from bridge.edges.state import StateEdge
 from bridge.edges.websocket import WebSocketEdge
-from bridge.edges.wire import Patience
 from bridge.ops.metrics import Metrics, hub_rows
 from bridge.verify.oracle import Oracle
 from generated.theblock.state.v1 import block_pb2, metrics_pb2

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.edges.wire import Patience
+from bridge.edges.patience import Patience
 from tests.edges.rawclient import CLOSE, PING, PONG, TEXT, Hung, frame
 from tests.edges.rig import Options, until
 

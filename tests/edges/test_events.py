@@ -17,7 +17,7 @@ from bridge.core.vector import Vector
 from bridge.edges.events.edge import EVENT_STREAM, RETRY_MS
 from bridge.edges.events.wire import DISCARD_BYTES, LEAST_RETRY_MS, EventWire
 from bridge.edges.guard import EXPOSED, SERVER
-from bridge.edges.wire import Patience
+from bridge.edges.patience import Patience
 from generated.theblock.state.v1 import account_pb2
 from tests.edges.listener import Listener
 from tests.edges.rawclient import Hung

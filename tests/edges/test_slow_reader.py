@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bridge.core.history import HistoryLimits
-from bridge.edges.wire import Patience
+from bridge.edges.patience import Patience
 from tests.edges.rawclient import PING, PONG, TEXT, Hung, RawClient, frame
 from tests.edges.rig import Options, Rig, until
 

@@ -10,7 +10,7 @@ from bridge import __version__
 from bridge.core.history import HistoryLimits
 from bridge.core.hub import State
 from bridge.edges.guard import SERVER
-from bridge.edges.wire import Patience
+from bridge.edges.patience import Patience
 from generated.theblock.state.v1 import frames_pb2
 from tests.edges.rawclient import ACCEPT, BINARY, CLOSE, TEXT, Hung, frame
 from tests.edges.rig import Options, Rig, until, within

@@ -286,7 +286,7 @@ FAULTS: tuple[Fault, ...] = (
     # ------------------------------------------------------------------ connections
     Fault(
         "a client that never reads is never dropped",
-        "edges/wire.py",
+        "edges/patience.py",
         "if left_bytes < self._left_bytes:",
         "if left_bytes <= self._left_bytes:",
         ("tests/edges/test_slow_reader.py::TestStalled::test_a_client_that_never_reads_is_dropped_and_leaves_no_memory",),

@@ -16,8 +16,8 @@ from bridge.edges.events.request import Wanted, read_wanted
 from bridge.edges.events.wire import EventWire
 from bridge.edges.guard import ANSWER_HEADERS, error_response
 from bridge.edges.negotiation import accepts
+from bridge.edges.patience import Patience
 from bridge.edges.websocket import WebSocketEdge
-from bridge.edges.wire import Patience
 from bridge.ops.deep import when_there
 
 EVENT_STREAM: Final = "text/event-stream"

@@ -6,7 +6,7 @@ that what the hub writes goes to the transport as it is, and `pause_writing` tel
 
 import asyncio
 import socket
-from typing import Final, cast
+from typing import Final
 
 from bridge.core.audience import SubscriptionKey
 from bridge.core.codes import Close
@@ -15,7 +15,8 @@ from bridge.core.hub import Hub, Status
 from bridge.core.limits import Limits
 from bridge.core.update import Format
 from bridge.core.vector import Vector
-from bridge.edges.wire import CLOSE_SECONDS, Patience
+from bridge.edges.patience import Patience, Stall, bound_buffers
+from bridge.edges.wire import CLOSE_SECONDS
 
 LEAST_RETRY_MS: Final = 1000
 """Clients that find nobody try again and again after the time that they were told: it must not be nothing."""
@@ -34,8 +35,8 @@ class EventWire(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_beat", "_chunked", "_closing", "_discarded", "_handler", "_held", "_hub", "_left_bytes", "_loop", "_patience",
-        "_reader", "_session", "_stalled_since", "_transport", "closed",
+        "_beat", "_chunked", "_closing", "_discarded", "_handler", "_held", "_hub", "_loop", "_patience", "_reader",
+        "_session", "_stall", "_transport", "closed",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, limits: Limits, patience: Patience, format_: Format) -> None:
@@ -57,8 +58,8 @@ class EventWire(asyncio.Protocol):
         self._held: list[bytes] = []
         self._chunked = self._closing = False
         self._beat = self._loop.time()
-        self._stalled_since: float | None = None
-        self._left_bytes = self._discarded = 0
+        self._stall = Stall()
+        self._discarded = 0
         self.closed: asyncio.Future[None] = self._loop.create_future()
         hub.attach(self._reader)
         hub.block(self._reader)
@@ -87,12 +88,10 @@ class EventWire(asyncio.Protocol):
         self._transport, self._chunked = transport, chunked
         self._handler = transport.get_protocol()
         transport.set_protocol(self)
-        transport.set_write_buffer_limits(high=self._patience.write_buffer_bytes)
-        if (sock := cast("socket.socket | None", transport.get_extra_info("socket"))) is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._patience.send_buffer_bytes)
-            if sock.family != socket.AF_UNIX and hasattr(socket, "TCP_USER_TIMEOUT"):  # no pong shows that it is gone
-                unacknowledged_ms = round(self._patience.stall_timeout_seconds * 1000)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unacknowledged_ms)
+        sock = bound_buffers(transport, self._patience)
+        if sock is not None and sock.family != socket.AF_UNIX and hasattr(socket, "TCP_USER_TIMEOUT"):
+            unacknowledged_ms = round(self._patience.stall_timeout_seconds * 1000)  # no pong shows that it is gone
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unacknowledged_ms)
         held, self._held = self._held, []
         self._hub.unblock(self._reader)
         self._write(b"".join(held))
@@ -113,13 +112,12 @@ class EventWire(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Note that the socket takes no more."""
-        self._stalled_since = self._loop.time()
-        self._left_bytes = self._waiting_bytes
+        self._stall.begin(self._loop.time(), self._waiting_bytes)
         self._hub.block(self._reader)
 
     def resume_writing(self) -> None:
         """Note that the socket takes more again."""
-        self._stalled_since = None
+        self._stall.end()
         if not self._closing:
             self._hub.unblock(self._reader)
 
@@ -192,19 +190,15 @@ class EventWire(asyncio.Protocol):
         """
         if self._closing:
             return False
-        if self._stalled_since is not None:
-            return self._check_stall(now, self._stalled_since)
+        if self._stall.lasts:
+            return self._drop_stalled(now)
         if now - self._beat > self._patience.ping_interval_seconds:
             self._beat = now
             self._write(COMMENT)
         return False
 
-    def _check_stall(self, now: float, since: float) -> bool:
-        left_bytes = self._waiting_bytes
-        if left_bytes < self._left_bytes:
-            self._stalled_since = now
-        elif now - since > self._patience.stall_timeout_seconds:
+    def _drop_stalled(self, now: float) -> bool:
+        over = self._stall.longer_than(self._patience.stall_timeout_seconds, now, self._waiting_bytes)
+        if over:
             self.abort()
-            return True
-        self._left_bytes = left_bytes
-        return False
+        return over
