@@ -88,7 +88,7 @@ class WebSocketEdge:
         hub.listen(self._notice)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer a handshake, then wait until the connection is gone. Cancelling it aborts the connection."""
+        """Answer a handshake, and take the connection over. Cancelling it while it waits refuses the handshake."""
         refusal = find_refusal(request) or await self.admit()
         transport = request.transport
         if transport is None:
@@ -109,14 +109,18 @@ class WebSocketEdge:
         deflate = None if extension is None else self._deflate
         dialect = self._dialect(request, format_)
         wire = Wire(transport, self._hub, self._limits, self._patience, self._inbox, format_, dialect, deflate)
-        self.wires[wire] = subprotocol(request)
+        self.keep(wire, subprotocol(request))
         try:
             self._begin(wire, request, refusal or self._find_drain())  # it may have begun while this one was answered
-            await wire.closed
-        finally:
-            del self.wires[wire]
+        except Exception:
             wire.abort()
+            raise
         return response
+
+    def keep(self, wire: Connection, subprotocol: str | None) -> None:
+        """Keep a connection among those that are open, until it is gone."""
+        self.wires[wire] = subprotocol
+        wire.closed.add_done_callback(lambda _: self.wires.pop(wire))
 
     async def admit(self) -> Refusal | None:
         """Wait until it is the turn of a handshake, or of what else asks to stay; return why it has none."""

@@ -18,6 +18,7 @@ from bridge.core.hub import Hub, Status
 from bridge.core.limits import Limits
 from bridge.core.session import Await, Effect, Send, Session, Shut
 from bridge.core.update import Format
+from bridge.edges.handover import take_over
 from bridge.edges.patience import Patience, Stall, bound_buffers
 from bridge.ops.deep import WAIT_SECONDS
 
@@ -41,7 +42,7 @@ class Wire(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_awaited", "_closing", "_deadline", "_decoder", "_discarded", "_handler", "_hub", "_inbox", "_life", "_loop",
+        "_awaited", "_closing", "_deadline", "_decoder", "_discarded", "_hub", "_inbox", "_life", "_loop",
         "_patience", "_pinged", "_reader", "_received", "_session", "_stall", "_transport", "closed", "opened",
     )  # fmt: skip
 
@@ -70,7 +71,6 @@ class Wire(asyncio.BufferedProtocol):
         """
         self._loop = asyncio.get_running_loop()
         self._transport = transport
-        self._handler = transport.get_protocol()
         self._hub = hub
         self._patience = patience
         self._inbox = inbox
@@ -86,7 +86,7 @@ class Wire(asyncio.BufferedProtocol):
         self.opened = self._life = self._loop.time()
         self._pinged = False
         self._stall = Stall()
-        transport.set_protocol(self)
+        take_over(transport, self)
         bound_buffers(transport, patience)
         hub.attach(self._reader)
 
@@ -142,7 +142,6 @@ class Wire(asyncio.BufferedProtocol):
         self._stop_waiting()
         self._hub.detach(self._reader)
         self._reader.events = SILENT  # the session: with it gone nothing waits for a collection of cycles
-        self._handler.connection_lost(exc)
         if not self.closed.done():
             self.closed.set_result(None)
 

@@ -60,8 +60,9 @@ async def test_a_sidecar_follows_whichever_address_works_and_its_clients_notice_
             await publisher.publish(20)
             await client.reaches(epoch, 85)
         await until(lambda: health(sidecar)["status"] == "ok", "the sidecar follows again")
-        assert [block["seq"] for block in client.blocks] == list(range(5, 86))  # the snapshot first
-        assert [block["data"]["height"] for block in client.blocks] == [*range(5, 66), *range(1, 21)]
+        start = client.blocks[0]["seq"]  # of the snapshot: the sidecar may not have had all five yet
+        assert [block["seq"] for block in client.blocks] == list(range(start, 86))
+        assert [block["data"]["height"] for block in client.blocks] == [*range(start, 66), *range(1, 21)]
         verdict = judge.verdict()
         assert verdict.ok, verdict
         client.stop()

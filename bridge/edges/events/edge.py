@@ -36,7 +36,6 @@ class EventsEdge:
     accepted, one check of life, and one drain.
 
     Attributes:
-        open: how many connections are open.
         accepted: how many there have been.
         refused: how many requests were refused.
     """
@@ -54,14 +53,19 @@ class EventsEdge:
         self._websocket = websocket
         self._limits = limits
         self._patience = patience
-        self.open = self.accepted = self.refused = 0
+        self.accepted = self.refused = 0
+
+    @property
+    def open(self) -> int:
+        """How many connections are open."""
+        return list(self._websocket.wires.values()).count(EVENT_STREAM)
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes."""
         return [web.get("/events", self.handle)]
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer with events until the connection is gone. Cancelling it aborts the connection."""
+        """Begin the answer, and take the connection over. Cancelling it while it waits leaves nothing behind."""
         try:
             wanted = read_wanted(request, self._limits)
         except RequestError as error:
@@ -86,7 +90,7 @@ class EventsEdge:
         return response
 
     async def _send(self, request: web.Request, wanted: Wanted, wire: EventWire) -> web.StreamResponse:
-        """Send events until the connection is gone.
+        """Begin to send events.
 
         Raises:
             RequestError: they cannot be had; nothing was sent.
@@ -105,14 +109,8 @@ class EventsEdge:
         if transport is None or transport.is_closing():
             return response
         self.accepted += 1
-        self.open += 1
-        self._websocket.wires[wire] = EVENT_STREAM
-        try:
-            wire.take_over(transport, chunked=hdrs.TRANSFER_ENCODING in response.headers)
-            await wire.closed
-        finally:
-            del self._websocket.wires[wire]
-            self.open -= 1
+        self._websocket.keep(wire, EVENT_STREAM)
+        wire.take_over(transport, chunked=hdrs.TRANSFER_ENCODING in response.headers)
         return response
 
 

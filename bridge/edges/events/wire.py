@@ -15,6 +15,7 @@ from bridge.core.hub import Hub, Status
 from bridge.core.limits import Limits
 from bridge.core.update import Format
 from bridge.core.vector import Vector
+from bridge.edges.handover import take_over
 from bridge.edges.patience import Patience, Stall, bound_buffers
 from bridge.edges.wire import CLOSE_SECONDS
 
@@ -35,7 +36,7 @@ class EventWire(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_beat", "_chunked", "_closing", "_discarded", "_handler", "_held", "_hub", "_loop", "_patience", "_reader",
+        "_beat", "_chunked", "_closing", "_discarded", "_held", "_hub", "_loop", "_patience", "_reader",
         "_session", "_stall", "_transport", "closed",
     )  # fmt: skip
 
@@ -54,7 +55,6 @@ class EventWire(asyncio.Protocol):
         self._reader = EventReader(self._write, format_)
         self._session = EventSession(hub, self._reader, limits)
         self._transport: asyncio.Transport | None = None
-        self._handler: asyncio.BaseProtocol | None = None
         self._held: list[bytes] = []
         self._chunked = self._closing = False
         self._beat = self._loop.time()
@@ -79,15 +79,14 @@ class EventWire(asyncio.Protocol):
         self._session.open(subscriptions, reached, retry_after_ms)
 
     def take_over(self, transport: asyncio.Transport, *, chunked: bool) -> None:
-        """Take over a connection: from here on aiohttp sees of it only that it is lost.
+        """Take over a connection from aiohttp.
 
         Args:
             transport: of the connection, the head of the answer written.
             chunked: whether the answer is sent in chunks (RFC 9112, section 7.1); else it ends with the connection.
         """
         self._transport, self._chunked = transport, chunked
-        self._handler = transport.get_protocol()
-        transport.set_protocol(self)
+        take_over(transport, self)
         sock = bound_buffers(transport, self._patience)
         if sock is not None and sock.family != socket.AF_UNIX and hasattr(socket, "TCP_USER_TIMEOUT"):
             unacknowledged_ms = round(self._patience.stall_timeout_seconds * 1000)  # no pong shows that it is gone
@@ -97,10 +96,10 @@ class EventWire(asyncio.Protocol):
         self._write(b"".join(held))
 
     def let_go(self) -> None:
-        """Leave the hub and drop the connection, if there is one."""
-        self._closing = True
-        self._hub.detach(self._reader)
-        self.abort()
+        """Leave the hub, unless a connection was taken over: then it is left when that is lost."""
+        if self._transport is None:
+            self._closing = True
+            self._hub.detach(self._reader)
 
     # ------------------------------------------------------------------ what the transport calls
 
@@ -129,8 +128,6 @@ class EventWire(asyncio.Protocol):
         """Let go of everything."""
         self._closing = True
         self._hub.detach(self._reader)
-        if self._handler is not None:
-            self._handler.connection_lost(exc)
         if not self.closed.done():
             self.closed.set_result(None)
 
