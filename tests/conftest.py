@@ -23,6 +23,7 @@ def tapped() -> Iterator[None]:
     """Have every frame looked at that a sidecar within the tests sends."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bridge.edges.websocket.Wire", tap.TappedWire)
+        patch.setattr("bridge.edges.websocket.Sockets", tap.TappedSockets)
         yield
 
 

@@ -2,9 +2,11 @@
 
 import asyncio
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 from bridge.core.deflate import Deflate
+from bridge.edges.sockets import Sockets
 from bridge.edges.wire import Wire
 from tests import frames
 
@@ -16,15 +18,28 @@ class Tap:
     """A transport that shows what is written to it."""
 
     def __init__(self, transport: asyncio.Transport, *, deflates: bool) -> None:
-        self._transport = transport
+        self.tapped = transport
         self._deflates = deflates
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
+        return getattr(self.tapped, name)
 
     def write(self, data: bytes) -> None:
         show(data, deflates=self._deflates)
-        self._transport.write(data)
+        self.tapped.write(data)
+
+
+class TappedSockets(Sockets):
+    """Sockets that show what is written to them."""
+
+    __slots__ = ()
+
+    def add(self, transport: asyncio.Transport, write_rest: Callable[[bytes], None]) -> int | None:
+        return super().add(transport.tapped, write_rest)
+
+    def write_all(self, data: bytes, descriptors: list[int]) -> None:
+        show(data, deflates=True)
+        super().write_all(data, descriptors)
 
 
 class TappedWire(Wire):
@@ -35,6 +50,11 @@ class TappedWire(Wire):
     def __init__(self, transport: asyncio.Transport, *args: Any, **options: Any) -> None:
         deflates = any(isinstance(argument, Deflate) for argument in (*args, *options.values()))
         super().__init__(Tap(transport, deflates=deflates), *args, **options)
+
+    def _write_rest(self, data: bytes) -> None:
+        self._transport, tap = self._transport.tapped, self._transport  # it was shown, with what went before it
+        super()._write_rest(data)
+        self._transport = tap
 
 
 def show(data: bytes, *, deflates: bool = False) -> None:

@@ -6,7 +6,7 @@ pending is joined into one buffer for all of them.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from bridge.core.cursor import Cursor, Gap, Spec, gather, skips
 from bridge.core.deep import STAND_INS
@@ -17,6 +17,24 @@ from bridge.core.update import Form, Format, Missed, Update, form_of
 
 Write = Callable[[bytes], object]
 SubscriptionKey = tuple[str, str | None]
+
+
+def write_each(data: bytes, writes: list[Write]) -> None:
+    """Write the same to many readers."""
+    for write in writes:
+        write(data)
+
+
+class Way(NamedTuple):
+    """How what is live is written to many readers at once.
+
+    Attributes:
+        write_all: takes whole frames, and the addresses of readers; never blocks, never raises.
+        address: of the reader, to that function.
+    """
+
+    write_all: Callable[[bytes, list[Any]], None]
+    address: object
 
 
 class Events(Protocol):
@@ -60,6 +78,7 @@ class Reader:
         format: of its frames.
         deflate: how its updates are deflated; None: they are not.
         cursors: its subscriptions by stream and key.
+        way: how it is written to while it is live, together with others.
         audience: that it is a member of; None while it is catching up.
         blocked: whether its socket takes no more for now.
         queued: whether the hub will look at it in its next run.
@@ -69,11 +88,12 @@ class Reader:
     """
 
     __slots__ = (
-        "audience", "behind", "blocked", "cursors", "deflate", "events", "fell", "format", "queued", "write"
+        "audience", "behind", "blocked", "cursors", "deflate", "events", "fell", "format", "queued", "way", "write"
     )  # fmt: skip
 
-    def __init__(self, write: Write, format_: Format, deflate: Deflate | None = None) -> None:
+    def __init__(self, write: Write, format_: Format, deflate: Deflate | None = None, way: Way | None = None) -> None:
         self.write = write
+        self.way = way or Way(write_each, write)
         self.format = format_
         self.deflate = deflate
         self.cursors: dict[SubscriptionKey, Cursor] = {}
@@ -92,7 +112,7 @@ class Reader:
     @property
     def identity(self) -> tuple[object, ...]:
         """The identity of the audience that it belongs in: what all of them want, and how."""
-        return self.format, self.deflate, self.specs
+        return self.format, self.deflate, self.way.write_all, self.specs
 
     def form(self, spec: Spec) -> Form:
         """The form in which it gets the updates of a subscription."""
@@ -162,17 +182,19 @@ class Audience:
 
     Attributes:
         identity: what its members have in common.
-        members: in the order of joining, with how each is written to.
+        members: in the order of joining, each with its address.
+        write_all: writes to members.
         pending: updates of this loop turn that at least one spec may want.
     """
 
-    __slots__ = ("by_stream", "deflate", "format", "identity", "members", "pending", "tallies")
+    __slots__ = ("by_stream", "deflate", "format", "identity", "members", "pending", "tallies", "write_all")
 
     def __init__(self, reader: Reader) -> None:
         self.format = reader.format
         self.deflate = reader.deflate
         self.identity = reader.identity
-        self.members: dict[Reader, Write] = {}
+        self.members: dict[Reader, object] = {}
+        self.write_all = reader.way.write_all
         self.pending: list[Update] = []
         cursors = {key: cursor for key, cursor in reader.cursors.items() if not cursor.paced}
         self.tallies = {key: Tally(cursor.spec, cursor.history) for key, cursor in cursors.items()}
@@ -182,7 +204,7 @@ class Audience:
 
     def join(self, reader: Reader) -> None:
         """Make a reader at the cut a member."""
-        self.members[reader] = reader.write
+        self.members[reader] = reader.way.address
         reader.audience = self
         for key, tally in self.tallies.items():
             cursor = reader.cursors[key]

@@ -6,7 +6,7 @@ served; a reader joins at the beginning of a sweep, when the cut stands at the h
 
 from itertools import islice
 
-from bridge.core.audience import Audience, Reader, Write
+from bridge.core.audience import Audience, Reader
 from bridge.core.history import History
 from bridge.core.update import Update
 
@@ -17,18 +17,18 @@ class Job:
     Attributes:
         buffer: what is written.
         updates: how many are in it.
-        waiting: for whom, and how each is written to.
+        waiting: for whom, each with its address.
     """
 
     __slots__ = ("buffer", "updates", "waiting")
 
-    def __init__(self, buffer: bytes, updates: int, waiting: dict[Reader, Write]) -> None:
+    def __init__(self, buffer: bytes, updates: int, waiting: dict[Reader, object]) -> None:
         self.buffer = buffer
         self.updates = updates
         self.waiting = waiting
 
-    def take(self, writes: int) -> list[Write]:
-        """Return how to write to at most so many of those who wait: they wait no more."""
+    def take(self, writes: int) -> list[object]:
+        """Return the addresses of at most so many of those who wait: they wait no more."""
         if len(self.waiting) <= writes:
             taken = list(self.waiting.values())
             self.waiting.clear()
@@ -111,9 +111,7 @@ class Sweeps:
                 del self._jobs[audience]
             writes -= len(taken)
             self.deliveries += job.updates * len(taken)
-            buffer = job.buffer
-            for write in taken:  # nothing else in here: this is where a bridge spends its time
-                write(buffer)
+            audience.write_all(job.buffer, taken)
 
     # ------------------------------------------------------------------ members
 

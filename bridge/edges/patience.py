@@ -15,19 +15,27 @@ class Patience:
         pong_timeout_seconds: silence after a ping after which it is aborted.
         stall_timeout_seconds: how long its socket may take nothing.
         send_buffer_bytes: SO_SNDBUF, so that the kernel does not hide a stall.
-        write_buffer_bytes: what may wait in the process before the socket counts as full.
+        write_buffer_bytes: answers that may wait in the process before its next messages wait.
     """
 
     ping_interval_seconds: float = 25.0
     pong_timeout_seconds: float = 10.0
     stall_timeout_seconds: float = 60.0
     send_buffer_bytes: int = 65_536
-    write_buffer_bytes: int = 32_768
+    write_buffer_bytes: int = 131_072
 
 
 def bound_buffers(transport: asyncio.Transport, patience: Patience) -> socket.socket | None:
-    """Bound what is held for a peer, in the process and in the kernel; return its socket, None if it has none."""
-    transport.set_write_buffer_limits(high=patience.write_buffer_bytes)
+    """Bound what is held for a peer: in the kernel so much, and in the process what was written last, not more.
+
+    Args:
+        transport: of the connection; it pauses its protocol as soon as something waits in it.
+        patience: how much.
+
+    Returns:
+        The socket; None if there is none.
+    """
+    transport.set_write_buffer_limits(high=0)
     sock = cast("socket.socket | None", transport.get_extra_info("socket"))
     if sock is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, patience.send_buffer_bytes)

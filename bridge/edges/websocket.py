@@ -29,6 +29,7 @@ from bridge.edges.handshake import (
     wanted_streams,
 )
 from bridge.edges.patience import Patience
+from bridge.edges.sockets import Sockets
 from bridge.edges.wire import MakeSession, Wire
 
 CHECK_SECONDS = 1.0
@@ -36,9 +37,6 @@ CHECK_SECONDS = 1.0
 
 CHECKED_AT_ONCE, DROPPED_AT_ONCE = 1000, 4
 """How many connections are checked, and how many may be dropped, in one turn of the loop: a millisecond or two."""
-
-INBOX_BYTES = 1 << 18
-"""How much of a connection is read at once: as much as asyncio reads."""
 
 
 class WebSocketEdge:
@@ -75,7 +73,7 @@ class WebSocketEdge:
         self._hub = hub
         self._limits = limits
         self._patience = patience
-        self._inbox = memoryview(bytearray(INBOX_BYTES))
+        self._sockets = Sockets()
         self._connection_limit = connection_limit
         self._turns = Turns(accept_rate)
         self._slices = Slices()
@@ -108,7 +106,7 @@ class WebSocketEdge:
         format_ = wanted_format(request)
         deflate = None if extension is None else self._deflate
         dialect = self._dialect(request, format_)
-        wire = Wire(transport, self._hub, self._limits, self._patience, self._inbox, format_, dialect, deflate)
+        wire = Wire(transport, self._hub, self._limits, self._patience, self._sockets, format_, dialect, deflate)
         self.keep(wire, subprotocol(request))
         try:
             self._begin(wire, request, refusal or self._find_drain())  # it may have begun while this one was answered

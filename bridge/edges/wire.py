@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from bridge.core.audience import SILENT, Reader
+from bridge.core.audience import SILENT, Reader, Way
 from bridge.core.codes import STALLED, Close
 from bridge.core.deflate import Deflate
 from bridge.core.errors import FrameError
@@ -20,6 +20,7 @@ from bridge.core.session import Await, Effect, Send, Session, Shut
 from bridge.core.update import Format
 from bridge.edges.handover import take_over
 from bridge.edges.patience import Patience, Stall, bound_buffers
+from bridge.edges.sockets import Sockets
 from bridge.ops.deep import WAIT_SECONDS
 
 CLOSE_SECONDS = 2.0
@@ -42,8 +43,9 @@ class Wire(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_awaited", "_closing", "_deadline", "_decoder", "_discarded", "_hub", "_inbox", "_life", "_loop",
-        "_patience", "_pinged", "_reader", "_received", "_session", "_stall", "_transport", "closed", "opened",
+        "_awaited", "_closing", "_deadline", "_decoder", "_descriptor", "_discarded", "_hub", "_life", "_loop",
+        "_patience", "_pinged", "_reader", "_received", "_session", "_sockets", "_stall", "_transport", "closed",
+        "opened",
     )  # fmt: skip
 
     def __init__(
@@ -52,7 +54,7 @@ class Wire(asyncio.BufferedProtocol):
         hub: Hub,
         limits: Limits,
         patience: Patience,
-        inbox: memoryview,
+        sockets: Sockets,
         format_: Format,
         make_session: MakeSession = Session,
         deflate: Deflate | None = None,
@@ -64,7 +66,7 @@ class Wire(asyncio.BufferedProtocol):
             hub: whose streams are served.
             limits: of what the client may ask for.
             patience: how long the client is waited for.
-            inbox: what is read comes there first; all connections of an event loop may have the same.
+            sockets: those of all connections of the event loop.
             format_: of the frames.
             make_session: makes the session of the dialect that was agreed on.
             deflate: how messages are deflated; None: permessage-deflate was not agreed on.
@@ -73,12 +75,14 @@ class Wire(asyncio.BufferedProtocol):
         self._transport = transport
         self._hub = hub
         self._patience = patience
-        self._inbox = inbox
+        self._sockets = sockets
         self._decoder = Decoder(limits.message_bytes, deflates=deflate is not None)
         self._received: deque[Frame] = deque()  # their turn has not come
         self._awaited: Frame | None = None  # the message that waits for pages; none behind it is acted on
         self._deadline: asyncio.TimerHandle | None = None  # of that wait
-        self._reader = Reader(transport.write, format_, deflate)
+        self._descriptor = sockets.add(transport, self._write_rest)
+        way = None if self._descriptor is None else Way(sockets.write_all, self._descriptor)
+        self._reader = Reader(transport.write, format_, deflate, way)
         self._session = make_session(hub, self._reader, limits)
         self._closing = False
         self._discarded = 0
@@ -86,9 +90,9 @@ class Wire(asyncio.BufferedProtocol):
         self.opened = self._life = self._loop.time()
         self._pinged = False
         self._stall = Stall()
+        hub.attach(self._reader)
         take_over(transport, self)
         bound_buffers(transport, patience)
-        hub.attach(self._reader)
 
     def open(self, streams: list[str]) -> None:
         """Begin the session, with subscriptions named in the URL."""
@@ -98,11 +102,11 @@ class Wire(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where the next bytes go: a read into memory that is there costs 3 µs, one that makes its own 17."""
-        return self._inbox
+        return self._sockets.inbox
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take bytes in."""
-        data = bytes(self._inbox[:nbytes])
+        data = bytes(self._sockets.inbox[:nbytes])
         self._life = self._loop.time()
         self._pinged = False
         if self._closing:
@@ -134,6 +138,7 @@ class Wire(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """Let the transport close: a peer that has hung up gets nothing more."""
+        self._hub.detach(self._reader)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -141,15 +146,23 @@ class Wire(asyncio.BufferedProtocol):
         self._closing = True
         self._stop_waiting()
         self._hub.detach(self._reader)
+        if self._descriptor is not None:
+            self._sockets.remove(self._descriptor)
         self._reader.events = SILENT  # the session: with it gone nothing waits for a collection of cycles
         if not self.closed.done():
             self.closed.set_result(None)
+
+    def _write_rest(self, data: bytes) -> None:
+        """Have the transport write what the socket has not taken."""
+        self._transport.write(data)
+        if self._transport.is_closing():  # it has dropped it: nothing may follow
+            self._hub.detach(self._reader)
 
     # ------------------------------------------------------------------ messages
 
     def _work(self) -> None:
         """Act on what was received, as long as the peer reads the answers: what it asks for must not pile up here."""
-        limit_bytes = 4 * self._patience.write_buffer_bytes
+        limit_bytes = self._patience.write_buffer_bytes
         try:
             while self._can_act() and self._transport.get_write_buffer_size() <= limit_bytes:
                 received = self._received.popleft()

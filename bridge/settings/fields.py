@@ -142,7 +142,9 @@ class WebSocketSettings:
     pong_timeout_seconds: float = setting(number(0.1, 600), 10.0, "How long a pinged client may show no life.")
     stall_timeout_seconds: float = setting(number(0.1, 3600), 60.0, "How long a client may read nothing.")
     send_buffer_bytes: int = setting(whole(4096, 16 << 20), 65_536, "Send buffer of a connection in the kernel.")
-    write_buffer_bytes: int = setting(whole(4096, 16 << 20), 32_768, "Unsent data of a connection at which it is full.")
+    write_buffer_bytes: int = setting(
+        whole(4096, 16 << 20), 131_072, "Unsent answers of a connection at which its next messages wait."
+    )
     slice_writes: int = setting(whole(1, 100_000), 500, "Connections written to before other work gets its turn.")
     connection_limit: int = setting(whole(1, 1_000_000), 20_000, "Connections at one time.")
     accept_rate: int = setting(

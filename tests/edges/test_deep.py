@@ -124,7 +124,7 @@ async def test_what_piles_up_behind_a_request_that_waits_is_not_read_until_its_t
             )
         )
     )
-    limit_bytes = 4 * wire_._patience.write_buffer_bytes
+    limit_bytes = wire_._patience.write_buffer_bytes
     await until(lambda: sum(len(one.payload) for one in wire_._received) > limit_bytes, "much has come")
     assert sum(len(one.payload) for one in wire_._received) < limit_bytes + 1_000_000
     disk.answer_all()

@@ -285,6 +285,20 @@ FAULTS: tuple[Fault, ...] = (
     ),
     # ------------------------------------------------------------------ connections
     Fault(
+        "what a socket does not take of an update is lost",
+        "edges/sockets.py",
+        "if sent != size:",
+        "if not sent:",
+        ("tests/edges/test_slow_reader.py::TestHistoryHoldsAll",),
+    ),
+    Fault(
+        "a connection that has dropped half a frame is written to again",
+        "edges/wire.py",
+        "if self._transport.is_closing():",
+        "if not self._transport.is_closing():",
+        ("tests/edges/test_sockets.py::test_nothing_follows_a_frame_that_was_torn",),
+    ),
+    Fault(
         "a client that never reads is never dropped",
         "edges/patience.py",
         "if left_bytes < self._left_bytes:",
