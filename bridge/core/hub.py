@@ -61,7 +61,7 @@ class Hub:
         remind: Callable[[int], object] = lambda _ms: None,
         epoch: str = "",
         limits: HistoryLimits | None = None,
-        slice_writes: int = 500,
+        slice_writes: int = 300,
         page_bytes: int = 64 << 20,
     ) -> None:
         """Make a hub with a history for each declared stream.

@@ -145,7 +145,7 @@ class WebSocketSettings:
     write_buffer_bytes: int = setting(
         whole(4096, 16 << 20), 131_072, "Unsent answers of a connection at which its next messages wait."
     )
-    slice_writes: int = setting(whole(1, 100_000), 500, "Connections written to before other work gets its turn.")
+    slice_writes: int = setting(whole(1, 100_000), 300, "Connections written to before other work gets its turn.")
     connection_limit: int = setting(whole(1, 1_000_000), 20_000, "Connections at one time.")
     accept_rate: int = setting(
         whole(0, 1_000_000), 0, "WebSocket connections accepted a second; others wait for their turn; 0: no limit."
